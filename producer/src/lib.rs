@@ -1,0 +1,10 @@
+//! The producer: when to scan, what is due, publish.
+//!
+//! `scan → claim → publish`: a scan decides from the database alone and may run in any number of processes at once.
+#![forbid(unsafe_code)]
+
+pub mod app;
+pub mod arguments;
+pub mod publish;
+pub mod scan;
+pub mod schedule;

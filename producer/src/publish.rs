@@ -1,0 +1,63 @@
+//! Publishing: one persistent message per claimed connection, each with the context of its own trace.
+
+use freshet_shared::domain::message::RefreshMessage;
+use freshet_shared::ports::queue::{Outgoing, Publisher};
+use freshet_shared::telemetry::propagation::inject;
+use tracing::{Span, info_span};
+
+/// What publishing came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PublishReport {
+    /// Messages that the broker confirmed.
+    pub confirmed: u64,
+    /// Messages that it did not.
+    pub failed: u64,
+}
+
+/// Publishes one message per connection and waits for the broker's confirms.
+pub async fn publish(publisher: &dyn Publisher, pool: &str, messages: Vec<RefreshMessage>) -> PublishReport {
+    if messages.is_empty() {
+        return PublishReport::default();
+    }
+    // A refresh is a trace of its own: it begins here and goes on in the worker.
+    let spans: Vec<Span> = messages.iter().map(span).collect();
+    let outgoing: Vec<Outgoing> = messages
+        .into_iter()
+        .zip(&spans)
+        .map(|(message, span)| Outgoing { message, pool: pool.to_owned(), context: inject(span) })
+        .collect();
+    let mut report = PublishReport::default();
+    let mut first_error = None;
+    for (result, span) in publisher.publish(&outgoing).await.into_iter().zip(&spans) {
+        match result {
+            Ok(()) => report.confirmed += 1,
+            Err(error) => {
+                span.record("error.type", "not_published");
+                report.failed += 1;
+                first_error.get_or_insert(error);
+            }
+        }
+    }
+    if let Some(error) = first_error {
+        // One broker, one cause: a line per message would hide it.
+        tracing::error!(pool, messages = report.failed, %error, "messages not published; their connections are found again");
+    }
+    report
+}
+
+fn span(message: &RefreshMessage) -> Span {
+    info_span!(
+        parent: None,
+        "publish",
+        otel.name = "publish freshet.refresh",
+        otel.kind = "producer",
+        messaging.system = "rabbitmq",
+        messaging.operation.type = "send",
+        messaging.destination.name = "freshet.refresh",
+        messaging.message.id = %message.idempotency_key(),
+        freshet.connection_id = message.connection_id.0,
+        freshet.provider = message.provider,
+        freshet.lane = message.lane.as_str(),
+        error.type = tracing::field::Empty,
+    )
+}

@@ -1,0 +1,207 @@
+//! One scan: what is due is claimed page by page and published.
+
+use std::fmt;
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use freshet_shared::domain::lane::Lane;
+use freshet_shared::domain::message::{RefreshMessage, VERSION};
+use freshet_shared::domain::provider::Provider;
+use freshet_shared::domain::provider::catalogue::Providers;
+use freshet_shared::domain::window::RefreshWindows;
+use freshet_shared::ports::clock::Clock;
+use freshet_shared::ports::queue::Publisher;
+use freshet_shared::ports::randomness::Randomness;
+use freshet_shared::ports::store::{
+    Claim, Due, DueConnection, DuePage, DueScan, PageKey, ScanStore, StoreError,
+};
+use tracing::{Instrument, info_span};
+
+use crate::publish::{PublishReport, publish};
+
+/// What a scan works with.
+pub struct Scanner {
+    /// What is due.
+    pub store: Arc<dyn ScanStore>,
+    /// Where it goes.
+    pub publisher: Arc<dyn Publisher>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness, for the ids of claims.
+    pub randomness: Arc<dyn Randomness>,
+    /// The providers whose connections are scanned.
+    pub providers: Providers,
+    /// When a token is due.
+    pub windows: RefreshWindows,
+    /// How long a claim holds.
+    pub claim: TimeDelta,
+    /// Connections per page.
+    pub page_size: u32,
+}
+
+/// What is scanned for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// The connections of a lane.
+    Lane(Lane),
+    /// Those whose next attempt is due, whatever their lane.
+    NextAttempts,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lane(lane) => lane.fmt(formatter),
+            Self::NextAttempts => formatter.write_str("retry"),
+        }
+    }
+}
+
+impl Target {
+    /// What is due by this target, in the order in which it is looked for.
+    fn due(self, windows: &RefreshWindows) -> Vec<Due> {
+        match self {
+            Self::Lane(Lane::Early) => vec![Due::Expiring(windows.early)],
+            // Nobody else would ever refresh a connection that has no token yet.
+            Self::Lane(Lane::Urgent) => vec![Due::ExpiredOrExpiring(windows.urgent), Due::NeverRefreshed],
+            Self::NextAttempts => vec![Due::NextAttempt],
+        }
+    }
+}
+
+/// What a scan came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ScanReport {
+    /// Connections found due.
+    pub found: u64,
+    /// Rows passed over because they cannot be read; each is in the log.
+    pub unreadable: u64,
+    /// Those claimed by this scan; somebody else claimed the others.
+    pub claimed: u64,
+    /// Those whose message the broker confirmed.
+    pub published: u64,
+    /// Those whose message it did not; their claims run out, and they are found again.
+    pub unpublished: u64,
+    /// Providers passed over because somebody paused them.
+    pub paused_providers: u64,
+}
+
+impl fmt::Display for ScanReport {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "found {}, claimed {}, published {}, not published {}, unreadable rows {}, paused providers {}",
+            self.found,
+            self.claimed,
+            self.published,
+            self.unpublished,
+            self.unreadable,
+            self.paused_providers
+        )
+    }
+}
+
+/// Scans for `target` at every provider that has an integration type.
+///
+/// # Errors
+/// If the database does not answer. What was published until then stays published.
+pub async fn scan(scanner: &Scanner, target: Target) -> Result<ScanReport, StoreError> {
+    let span = info_span!("scan", otel.name = %format!("scan {target}"), target = %target);
+    scan_providers(scanner, target).instrument(span).await
+}
+
+async fn scan_providers(scanner: &Scanner, target: Target) -> Result<ScanReport, StoreError> {
+    let mut report = ScanReport::default();
+    let paused = scanner.store.paused_providers().await?;
+    for provider in scanner.providers.iter() {
+        let Some(integration_type) = provider.integration_type.clone() else { continue };
+        if paused.iter().any(|name| name == provider.name()) {
+            report.paused_providers += 1;
+            continue;
+        }
+        let now = scanner.clock.now();
+        for due in target.due(&scanner.windows) {
+            let query = DueScan { integration_type: integration_type.clone(), due, now };
+            if !scan_pages(scanner, provider, target, &query, &mut report).await? {
+                // The broker has trouble; what is left is found by the next scan.
+                return Ok(report);
+            }
+        }
+    }
+    Ok(report)
+}
+
+/// `false` if publishing failed and the scan should end.
+async fn scan_pages(
+    scanner: &Scanner,
+    provider: &Provider,
+    target: Target,
+    query: &DueScan,
+    report: &mut ScanReport,
+) -> Result<bool, StoreError> {
+    let mut after: Option<PageKey> = None;
+    loop {
+        let page = scanner.store.due_page(query, after, scanner.page_size).await?;
+        note(provider, &page, report);
+        let claimed = claim(scanner, &page.due).await?;
+        report.claimed += claimed.len() as u64;
+        let messages = claimed.iter().map(|due| message(scanner, provider, target, due, query.now));
+        let published = publish(scanner.publisher.as_ref(), provider.pool(), messages.collect()).await;
+        let PublishReport { confirmed, failed } = published;
+        report.published += confirmed;
+        report.unpublished += failed;
+        if failed > 0 {
+            return Ok(false);
+        }
+        match page.next {
+            Some(next) => after = Some(next),
+            None => return Ok(true),
+        }
+    }
+}
+
+fn note(provider: &Provider, page: &DuePage, report: &mut ScanReport) {
+    report.found += page.due.len() as u64;
+    report.unreadable += page.unreadable.len() as u64;
+    for row in &page.unreadable {
+        let connection_id = row.connection_id.map(|id| id.0);
+        tracing::error!(provider = provider.name(), connection_id, "row passed over: {}", row.problem);
+    }
+}
+
+/// Claims what nobody else has claimed.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn claim(scanner: &Scanner, due: &[DueConnection]) -> Result<Vec<DueConnection>, StoreError> {
+    let now = scanner.clock.now();
+    // The column is signed.
+    let id = i64::try_from(scanner.randomness.next() >> 1).unwrap_or(0);
+    scanner.store.claim(due, Claim { id, now, until: now + scanner.claim }).await
+}
+
+fn message(
+    scanner: &Scanner,
+    provider: &Provider,
+    target: Target,
+    due: &DueConnection,
+    now: DateTime<Utc>,
+) -> RefreshMessage {
+    let lane = match target {
+        Target::Lane(lane) => lane,
+        Target::NextAttempts => scanner.windows.lane_for(due.expires_at, now),
+    };
+    let due_at = match (target, due.expires_at) {
+        (Target::Lane(lane), Some(expires_at)) => expires_at - scanner.windows.of(lane),
+        (Target::NextAttempts, _) => due.next_attempt_at.unwrap_or(now),
+        (Target::Lane(_), None) => now,
+    };
+    RefreshMessage {
+        v: VERSION,
+        connection_id: due.connection_id,
+        generation: due.generation.unwrap_or(freshet_shared::domain::connection::Generation::FIRST),
+        provider: provider.name().to_owned(),
+        lane,
+        due_at,
+    }
+}

@@ -1,0 +1,84 @@
+//! When to scan: each lane on its cron expression, next attempts every few seconds.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use croner::Cron;
+use freshet_shared::domain::lane::Lane;
+use tokio_util::sync::CancellationToken;
+
+use crate::scan::{Scanner, Target, scan};
+
+/// Failed attempts are pruned about this often.
+const PRUNE_EVERY: TimeDelta = TimeDelta::hours(1);
+
+/// When each target is scanned.
+pub struct Schedule {
+    /// The early lane's cron expression, in UTC.
+    pub early: Cron,
+    /// The urgent lane's.
+    pub urgent: Cron,
+    /// Interval of the scan for next attempts.
+    pub retry_every: TimeDelta,
+    /// How long failed attempts are kept.
+    pub history: TimeDelta,
+}
+
+impl Schedule {
+    /// When `target` is to be scanned next after `now`; `None` for an expression that never comes round again.
+    fn next(&self, target: Target, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        match target {
+            Target::Lane(Lane::Early) => self.early.find_next_occurrence(&now, false).ok(),
+            Target::Lane(Lane::Urgent) => self.urgent.find_next_occurrence(&now, false).ok(),
+            Target::NextAttempts => Some(now + self.retry_every),
+        }
+    }
+}
+
+/// Scans on schedule until `shutdown`. A scan that is running is finished; one whose time came while another was running
+/// is made up for once, however often it came.
+pub async fn run(scanner: &Scanner, schedule: &Schedule, shutdown: &CancellationToken) {
+    let targets = [Target::Lane(Lane::Urgent), Target::Lane(Lane::Early), Target::NextAttempts];
+    let start = scanner.clock.now();
+    // After a restart nobody should wait for the next full hour.
+    let mut next: Vec<_> = targets.iter().map(|target| (*target, Some(start))).collect();
+    let mut prune_at = start;
+    while !shutdown.is_cancelled() {
+        let now = scanner.clock.now();
+        for (target, at) in &mut next {
+            if at.is_some_and(|at| at <= now) && !shutdown.is_cancelled() {
+                scan_once(scanner, *target).await;
+                *at = schedule.next(*target, now.max(at.unwrap_or(now)));
+            }
+        }
+        if prune_at <= now {
+            prune(scanner, now - schedule.history).await;
+            prune_at = now + PRUNE_EVERY;
+        }
+        let soonest = next.iter().filter_map(|(_, at)| *at).min().unwrap_or(prune_at).min(prune_at);
+        let wait = (soonest - scanner.clock.now()).to_std().unwrap_or(Duration::ZERO);
+        tokio::select! {
+            () = scanner.clock.sleep(wait) => {}
+            () = shutdown.cancelled() => {}
+        }
+    }
+}
+
+async fn scan_once(scanner: &Scanner, target: Target) {
+    match scan(scanner, target).await {
+        Ok(report) if report.found > 0 || report.unreadable > 0 => {
+            tracing::info!(%target, "scanned: {report}")
+        }
+        Ok(report) => tracing::debug!(%target, "scanned: {report}"),
+        // Whatever was not found now is found by the next scan.
+        Err(error) => tracing::error!(%target, %error, "scan ended early"),
+    }
+}
+
+async fn prune(scanner: &Scanner, before: DateTime<Utc>) {
+    match scanner.store.prune_attempts(before).await {
+        Ok(0) => {}
+        Ok(count) => tracing::info!(count, "pruned the history of failed attempts"),
+        Err(error) => tracing::warn!(%error, "history of failed attempts not pruned"),
+    }
+}

@@ -1,0 +1,9 @@
+//! The outside: one adapter per port and service, and embedded ones that need no server.
+
+pub mod database;
+pub mod embedded;
+pub mod http;
+pub mod persistence;
+pub mod rabbitmq;
+pub mod redis;
+pub mod system;

@@ -1,0 +1,32 @@
+//! MySQL, MariaDB and SQLite through SeaORM: one set of statements for all three.
+//!
+//! Rows are read column by column and never as whole models: a model would need `Debug`, and tokens must not have it.
+
+mod census;
+mod claim;
+mod commit;
+mod connect;
+mod error;
+mod failure;
+mod load;
+mod scan;
+pub mod table;
+mod value;
+
+use sea_orm::{DatabaseConnection, DbBackend};
+
+pub use connect::DatabaseSettings;
+
+/// The store. Cheap to clone; clones share the pool.
+#[derive(Clone)]
+pub struct Database {
+    connection: DatabaseConnection,
+    backend: DbBackend,
+}
+
+impl Database {
+    /// The pool itself, for migrations.
+    pub fn connection(&self) -> &DatabaseConnection {
+        &self.connection
+    }
+}

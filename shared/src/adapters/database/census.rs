@@ -1,0 +1,78 @@
+//! Counting the fleet.
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use sea_orm::ConnectionTrait;
+use sea_orm::sea_query::{CaseStatement, Expr, ExprTrait, Func, Query, SimpleExpr};
+
+use super::Database;
+use super::error::during;
+use super::scan::has_channel;
+use super::table::Connection;
+use crate::domain::connection::ConnectionId;
+use crate::domain::window::RefreshWindows;
+use crate::ports::store::{Census, CensusStore, StoreError};
+
+#[async_trait]
+impl CensusStore for Database {
+    async fn census(
+        &self,
+        integration_type: &str,
+        windows: &RefreshWindows,
+        now: DateTime<Utc>,
+    ) -> Result<Census, StoreError> {
+        let operation = during("count the fleet");
+        let expiry = || Expr::col((Connection::Table, Connection::AccessTokenExpiryAt));
+        let soonest = CaseStatement::new().case(expiry().gt(self.instant(now)), expiry());
+        let statement = Query::select()
+            .expr_as(Expr::col((Connection::Table, Connection::Id)).count(), "connections")
+            .expr_as(count_where(expiry().gt(self.instant(now))), "valid")
+            .expr_as(
+                count_where(expiry().lte(self.instant(now + windows.early)).or(expiry().is_null())),
+                "due",
+            )
+            .expr_as(Func::min(soonest), "next_expiry")
+            .from(Connection::Table)
+            .and_where(Expr::col((Connection::Table, Connection::IsActive)).eq("active"))
+            .and_where(has_channel(integration_type))
+            .to_owned();
+        let Some(row) = self.connection.query_one(&statement).await.map_err(&operation)? else {
+            return Ok(Census::default());
+        };
+        let count = |name: &str| {
+            let number: i64 = row.try_get("", name).map_err(&operation)?;
+            Ok(u64::try_from(number).unwrap_or(0))
+        };
+        Ok(Census {
+            connections: count("connections")?,
+            valid: count("valid")?,
+            due: count("due")?,
+            next_expiry: row.try_get("", "next_expiry").map_err(&operation)?,
+        })
+    }
+
+    async fn expired_between(
+        &self,
+        integration_type: &str,
+        since: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<ConnectionId>, StoreError> {
+        let operation = during("find expired tokens");
+        let expiry = || Expr::col((Connection::Table, Connection::AccessTokenExpiryAt));
+        let statement = Query::select()
+            .expr_as(Expr::col((Connection::Table, Connection::Id)), "id")
+            .from(Connection::Table)
+            .and_where(Expr::col((Connection::Table, Connection::IsActive)).eq("active"))
+            .and_where(expiry().gt(self.instant(since)))
+            .and_where(expiry().lte(self.instant(now)))
+            .and_where(has_channel(integration_type))
+            .to_owned();
+        let rows = self.connection.query_all(&statement).await.map_err(&operation)?;
+        rows.iter().map(|row| row.try_get("", "id").map(ConnectionId).map_err(&operation)).collect()
+    }
+}
+
+/// COUNT of a CASE is a BIGINT on every server; a SUM would be a DECIMAL on some.
+fn count_where(condition: SimpleExpr) -> SimpleExpr {
+    Func::count(CaseStatement::new().case(condition, Expr::value(1))).into()
+}

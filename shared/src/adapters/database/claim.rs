@@ -1,0 +1,116 @@
+//! Claiming: one outstanding job per connection, whoever scans.
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use sea_orm::ConnectionTrait;
+use sea_orm::sea_query::{Expr, ExprTrait, OnConflict, Query};
+
+use super::Database;
+use super::error::during;
+use super::table::{RefreshAttempt, TokenRefresh};
+use crate::domain::connection::{ConnectionState, Generation};
+use crate::ports::store::{Claim, DueConnection, DuePage, DueScan, PageKey, ScanStore, StoreError};
+
+/// Rows of history that one call deletes at most, so that no statement holds locks for long.
+const PRUNED_AT_ONCE: u64 = 5_000;
+
+#[async_trait]
+impl ScanStore for Database {
+    async fn due_page(
+        &self,
+        scan: &DueScan,
+        after: Option<PageKey>,
+        limit: u32,
+    ) -> Result<DuePage, StoreError> {
+        self.read_due_page(scan, after, limit).await
+    }
+
+    async fn claim(&self, due: &[DueConnection], claim: Claim) -> Result<Vec<DueConnection>, StoreError> {
+        if due.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.enrol(due).await?;
+        let operation = during("claim due connections");
+        let ids = || due.iter().map(|due| due.connection_id.0);
+        let take = Query::update()
+            .table(TokenRefresh::Table)
+            .value(TokenRefresh::QueuedUntil, self.instant(claim.until))
+            .value(TokenRefresh::ClaimId, claim.id)
+            .and_where(Expr::col((TokenRefresh::Table, TokenRefresh::ConnectionId)).is_in(ids()))
+            .and_where(self.not_queued(claim.now))
+            .to_owned();
+        self.connection.execute(&take).await.map_err(&operation)?;
+        // The number of rows that an update reports is not the number that it won on every server; the mark is.
+        let won = Query::select()
+            .column(TokenRefresh::ConnectionId)
+            .from(TokenRefresh::Table)
+            .and_where(Expr::col(TokenRefresh::ConnectionId).is_in(ids()))
+            .and_where(Expr::col(TokenRefresh::ClaimId).eq(claim.id))
+            .to_owned();
+        let rows = self.connection.query_all(&won).await.map_err(&operation)?;
+        let mut claimed = std::collections::HashSet::with_capacity(rows.len());
+        for row in &rows {
+            claimed.insert(row.try_get::<i64>("", "connection_id").map_err(&operation)?);
+        }
+        Ok(due.iter().filter(|due| claimed.contains(&due.connection_id.0)).cloned().collect())
+    }
+
+    async fn paused_providers(&self) -> Result<Vec<String>, StoreError> {
+        self.read_paused_providers().await
+    }
+
+    async fn prune_attempts(&self, before: DateTime<Utc>) -> Result<u64, StoreError> {
+        let operation = during("prune refresh_attempt");
+        let oldest = Query::select()
+            .column(RefreshAttempt::Id)
+            .from(RefreshAttempt::Table)
+            .and_where(Expr::col(RefreshAttempt::At).lt(self.instant(before)))
+            .limit(PRUNED_AT_ONCE)
+            .to_owned();
+        let rows = self.connection.query_all(&oldest).await.map_err(&operation)?;
+        let mut ids = Vec::with_capacity(rows.len());
+        for row in &rows {
+            ids.push(row.try_get::<i64>("", "id").map_err(&operation)?);
+        }
+        if ids.is_empty() {
+            return Ok(0);
+        }
+        let delete = Query::delete()
+            .from_table(RefreshAttempt::Table)
+            .and_where(Expr::col(RefreshAttempt::Id).is_in(ids))
+            .to_owned();
+        let result = self.connection.execute(&delete).await.map_err(&operation)?;
+        Ok(result.rows_affected())
+    }
+}
+
+impl Database {
+    /// Gives every connection that has none its companion row.
+    async fn enrol(&self, due: &[DueConnection]) -> Result<(), StoreError> {
+        let new: Vec<_> = due.iter().filter(|due| due.generation.is_none()).collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        let mut insert = Query::insert();
+        insert.into_table(TokenRefresh::Table).columns([
+            TokenRefresh::ConnectionId,
+            TokenRefresh::Generation,
+            TokenRefresh::State,
+        ]);
+        for due in new {
+            insert.values_panic([
+                due.connection_id.0.into(),
+                Generation::FIRST.0.into(),
+                ConnectionState::Active.as_str().into(),
+            ]);
+        }
+        // Two producers may meet the same new connection.
+        insert.on_conflict(
+            OnConflict::column(TokenRefresh::ConnectionId)
+                .do_nothing_on([TokenRefresh::ConnectionId])
+                .to_owned(),
+        );
+        self.connection.execute(&insert).await.map_err(during("enrol new connections"))?;
+        Ok(())
+    }
+}

@@ -1,0 +1,73 @@
+//! Storing a credential: a compare-and-swap on the generation that was spent and the expiry that was loaded.
+
+use sea_orm::sea_query::{Expr, ExprTrait, Query, UpdateStatement};
+use sea_orm::{ConnectionTrait, DbErr, TransactionTrait, Value};
+
+use super::Database;
+use super::error::during;
+use super::table::{Connection, TokenRefresh};
+use crate::domain::connection::ConnectionState;
+use crate::ports::store::{Commit, Committed, StoreError};
+
+const OPERATION: &str = "store a token";
+
+impl Database {
+    pub(super) async fn store_credential(&self, commit: &Commit) -> Result<Committed, StoreError> {
+        self.swap(commit).await.map_err(during(OPERATION))
+    }
+
+    /// Both updates or none. Each carries its precondition, so the number of rows that they match tells who won, also on
+    /// servers that report matched instead of changed rows.
+    async fn swap(&self, commit: &Commit) -> Result<Committed, DbErr> {
+        let transaction = self.connection.begin().await?;
+        let fence = transaction.execute(&self.fence(commit)).await?;
+        if fence.rows_affected() == 0 {
+            transaction.rollback().await?;
+            return Ok(Committed::Stale);
+        }
+        let token = transaction.execute(&self.token(commit)).await?;
+        if token.rows_affected() == 0 {
+            transaction.rollback().await?;
+            return Ok(Committed::Stale);
+        }
+        transaction.commit().await?;
+        Ok(Committed::Applied(commit.spent.next()))
+    }
+
+    fn fence(&self, commit: &Commit) -> UpdateStatement {
+        let nothing = || Value::ChronoDateTimeUtc(None);
+        Query::update()
+            .table(TokenRefresh::Table)
+            .value(TokenRefresh::Generation, commit.spent.next().0)
+            .value(TokenRefresh::State, ConnectionState::Active.as_str())
+            .value(TokenRefresh::RefreshAt, self.instant(commit.refresh_at))
+            .value(TokenRefresh::NextAttemptAt, nothing())
+            .value(TokenRefresh::QueuedUntil, nothing())
+            .value(TokenRefresh::Failures, 0)
+            .value(TokenRefresh::GrantFailures, 0)
+            .value(TokenRefresh::FailureClass, Value::String(None))
+            .value(TokenRefresh::FailureDetail, Value::String(None))
+            .value(TokenRefresh::LifetimeS, commit.lifetime.num_seconds())
+            .value(TokenRefresh::LastSuccessAt, self.instant(commit.generated_at))
+            .and_where(Expr::col(TokenRefresh::ConnectionId).eq(commit.connection_id.0))
+            .and_where(Expr::col(TokenRefresh::Generation).eq(commit.spent.0))
+            .to_owned()
+    }
+
+    fn token(&self, commit: &Commit) -> UpdateStatement {
+        let unchanged = match commit.loaded_expiry {
+            Some(expiry) => {
+                Expr::col((Connection::Table, Connection::AccessTokenExpiryAt)).eq(self.instant(expiry))
+            }
+            None => self.never_refreshed(),
+        };
+        Query::update()
+            .table(Connection::Table)
+            .value(Connection::AccessToken, commit.access_token.expose())
+            .value(Connection::AccessTokenExpiryAt, self.instant(commit.expires_at))
+            .value(Connection::AccessTokenGeneratedOn, self.instant(commit.generated_at))
+            .and_where(Expr::col((Connection::Table, Connection::Id)).eq(commit.connection_id.0))
+            .and_where(unchanged)
+            .to_owned()
+    }
+}

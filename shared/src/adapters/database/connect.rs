@@ -1,0 +1,106 @@
+//! Opening the pool, with sessions that mean the same on every server.
+
+use std::time::Duration;
+
+use sea_orm::{ConnectOptions, DbBackend};
+use sqlx::Executor;
+use sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
+
+use super::Database;
+use super::error::during;
+use crate::adapters::persistence::{Patience, persist};
+use crate::configuration::DatabaseSection;
+use crate::domain::secret::Secret;
+use crate::ports::store::StoreError;
+
+/// What the pool needs to know.
+pub struct DatabaseSettings {
+    /// `mysql://`, `mariadb://` or `sqlite:`; holds a password.
+    pub url: Secret,
+    /// Connections at most. SQLite gets one: its writers would only wait for each other.
+    pub max_connections: u32,
+    /// How long a statement waits for a connection.
+    pub acquire_timeout: Duration,
+}
+
+/// Our sessions are strict, so that a value that does not fit is refused and never cut; and they read committed rows,
+/// so that claims of several producers do not block each other's gaps. sqlx itself sets UTC and utf8mb4.
+const MYSQL_SESSION: &str = "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_TRANS_TABLES')";
+const MYSQL_ISOLATION: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";
+
+/// How long a start waits for the database.
+const START_PATIENCE: Patience =
+    Patience::within(Duration::from_millis(200), Duration::from_secs(5), Duration::from_secs(60));
+
+impl Database {
+    /// Opens the pool, patiently: a database that restarts is waited for.
+    ///
+    /// # Errors
+    /// As for [`Self::connect`].
+    pub async fn open(url: &Secret, section: &DatabaseSection) -> Result<Self, StoreError> {
+        let settings = || DatabaseSettings {
+            url: url.clone(),
+            max_connections: section.max_connections,
+            acquire_timeout: section.acquire_timeout,
+        };
+        persist(
+            START_PATIENCE,
+            || Self::connect(settings()),
+            |error| matches!(error, StoreError::Unavailable { .. }),
+            |error, wait| tracing::warn!(%error, ?wait, "waiting for the database"),
+        )
+        .await
+    }
+
+    /// Opens the pool and makes sure that the server answers.
+    ///
+    /// # Errors
+    /// If the URL is of no known kind, or the server does not answer or let us in.
+    pub async fn connect(settings: DatabaseSettings) -> Result<Self, StoreError> {
+        const OPERATION: &str = "accept a connection";
+        let refused = |problem: &str| StoreError::Refused { operation: OPERATION, problem: problem.into() };
+        let url = settings.url.expose();
+        let (url, is_sqlite) = match url.split_once(':') {
+            Some(("mysql", _)) => (url.to_owned(), false),
+            Some(("mariadb", rest)) => (format!("mysql:{rest}"), false),
+            Some(("sqlite", _)) => (url.to_owned(), true),
+            _ => return Err(refused("database.url must begin with mysql://, mariadb:// or sqlite:")),
+        };
+        let mut options = ConnectOptions::new(url);
+        options
+            .max_connections(if is_sqlite { 1 } else { settings.max_connections })
+            .acquire_timeout(settings.acquire_timeout)
+            .sqlx_logging(false)
+            // A ping before every statement would cost as much as the statement.
+            .test_before_acquire(false);
+        if is_sqlite {
+            // A database in memory lives as long as its one connection.
+            options.min_connections(1).idle_timeout(None).max_lifetime(None);
+        }
+        options.map_sqlx_sqlite_opts(|options| {
+            options
+                .journal_mode(SqliteJournalMode::Wal)
+                .synchronous(SqliteSynchronous::Normal)
+                .busy_timeout(Duration::from_secs(5))
+        });
+        options.map_sqlx_mysql_pool_opts(|pool| {
+            pool.after_connect(|connection, _| {
+                Box::pin(async move {
+                    connection.execute(MYSQL_SESSION).await?;
+                    connection.execute(MYSQL_ISOLATION).await?;
+                    Ok(())
+                })
+            })
+        });
+        let connection = sea_orm::Database::connect(options).await.map_err(during(OPERATION))?;
+        let backend = connection.get_database_backend();
+        debug_assert_eq!(backend == DbBackend::Sqlite, is_sqlite);
+        Ok(Self { connection, backend })
+    }
+
+    /// Ends all connections after their statement.
+    pub async fn close(&self) {
+        // A pool that is closed already has nothing to say that anybody could act on.
+        let _ = self.connection.clone().close().await;
+    }
+}

@@ -1,0 +1,90 @@
+//! The driver's errors, classified. Its words are shown only where they can hold no value of ours.
+
+use sea_orm::{DbErr, RuntimeErr};
+
+use crate::ports::store::StoreError;
+
+/// Server errors that the same statement would meet again (MySQL's and MariaDB's numbers).
+const REFUSALS: &[(u16, &str)] = &[
+    (1044, "the user may not use the database: grant it"),
+    (1045, "user or password is wrong: correct database.url"),
+    (1048, "a column may not be NULL"),
+    (1049, "the database does not exist: create it or correct database.url"),
+    (1054, "a column is missing: run `freshet migrate`, or compare the platform's tables with the contract"),
+    (1142, "the user may not use a table: grant it"),
+    (1146, "a table is missing: run `freshet migrate`, or check database.url"),
+    (1264, "a value is out of the column's range: widen the column"),
+    (1265, "a value does not fit the column: widen the column"),
+    (1366, "a value does not fit the column's character set: use utf8mb4"),
+    (1406, "a value is longer than its column: widen the column"),
+    (3140, "a value is not JSON"),
+    (4025, "a value breaks a CHECK constraint, for example JSON_VALID"),
+];
+
+/// Says which operation failed and whether the same again may succeed.
+pub(super) fn during(operation: &'static str) -> impl Fn(DbErr) -> StoreError {
+    move |error| classify(operation, &error)
+}
+
+fn classify(operation: &'static str, error: &DbErr) -> StoreError {
+    let unavailable = |problem: String| StoreError::Unavailable { operation, problem };
+    match error {
+        DbErr::Conn(RuntimeErr::SqlxError(error))
+        | DbErr::Exec(RuntimeErr::SqlxError(error))
+        | DbErr::Query(RuntimeErr::SqlxError(error)) => match error.as_ref() {
+            sqlx::Error::Database(error) => {
+                let Some(server) = error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>() else {
+                    // SQLite's messages name tables and constraints, never values.
+                    return unavailable(error.message().to_owned());
+                };
+                let number = server.number();
+                match REFUSALS.iter().find(|(refusal, _)| *refusal == number) {
+                    Some((_, advice)) => StoreError::Refused {
+                        operation,
+                        problem: format!("{advice} ({})", shown(number, server.message())),
+                    },
+                    None => unavailable(format!("server error {number}")),
+                }
+            }
+            sqlx::Error::ColumnDecode { index, .. } => StoreError::Unreadable {
+                operation,
+                problem: format!("column {index} holds a value of another type: correct the row"),
+            },
+            sqlx::Error::PoolTimedOut => unavailable(
+                "no connection of the pool came free in time: raise database.max_connections, or see what holds them".into(),
+            ),
+            sqlx::Error::Io(error) => unavailable(format!("no connection: {error}")),
+            sqlx::Error::Tls(_) => unavailable("no TLS connection: check the server's certificate".into()),
+            other => unavailable(kind(other).into()),
+        },
+        DbErr::ConnectionAcquire(_) => unavailable(
+            "no connection of the pool came free in time: raise database.max_connections, or see what holds them".into(),
+        ),
+        DbErr::Type(_) | DbErr::TryIntoErr { .. } | DbErr::Json(_) => StoreError::Unreadable {
+            operation,
+            problem: "a column holds a value of another type: correct the row".into(),
+        },
+        DbErr::Conn(RuntimeErr::Internal(_)) => unavailable("no connection: check database.url".into()),
+        _ => unavailable("the statement failed".into()),
+    }
+}
+
+/// Names the column or table, which the server quotes, for those messages that quote nothing else.
+fn shown(number: u16, message: &str) -> String {
+    let quotes_only_names = matches!(number, 1048 | 1054 | 1142 | 1146 | 1264 | 1265 | 1406);
+    if quotes_only_names {
+        format!("server error {number}: {message}")
+    } else {
+        format!("server error {number}")
+    }
+}
+
+fn kind(error: &sqlx::Error) -> &'static str {
+    match error {
+        sqlx::Error::PoolClosed => "the pool is closed",
+        sqlx::Error::Protocol(_) => "the server does not speak the protocol as expected",
+        sqlx::Error::WorkerCrashed => "the driver's worker crashed",
+        sqlx::Error::Configuration(_) => "database.url cannot be read",
+        _ => "the statement failed",
+    }
+}

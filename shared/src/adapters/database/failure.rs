@@ -1,0 +1,80 @@
+//! Writing a failure down: the row holds the backoff, so that it survives every process.
+
+use chrono::{DateTime, Utc};
+use sea_orm::sea_query::{Expr, ExprTrait, Query};
+use sea_orm::{ConnectionTrait, DbErr, TransactionTrait, Value};
+
+use super::Database;
+use super::error::during;
+use super::table::{RefreshAttempt, TokenRefresh};
+use crate::domain::connection::{ConnectionId, Generation};
+use crate::ports::store::{FailureRecord, StoreError};
+
+/// As wide as the column.
+const LONGEST_DETAIL: usize = 500;
+
+impl Database {
+    pub(super) async fn store_failure(&self, record: &FailureRecord) -> Result<bool, StoreError> {
+        self.write_failure(record).await.map_err(during("write a failure down"))
+    }
+
+    async fn write_failure(&self, record: &FailureRecord) -> Result<bool, DbErr> {
+        let class = record.failure.class.as_str();
+        let detail: String = record.failure.detail.chars().take(LONGEST_DETAIL).collect();
+        let transaction = self.connection.begin().await?;
+        let update = Query::update()
+            .table(TokenRefresh::Table)
+            .value(TokenRefresh::State, record.state.as_str())
+            .value(TokenRefresh::NextAttemptAt, self.instant(record.next_attempt_at))
+            .value(TokenRefresh::QueuedUntil, Value::ChronoDateTimeUtc(None))
+            .value(TokenRefresh::Failures, Expr::col(TokenRefresh::Failures).add(1))
+            .value(TokenRefresh::FailureClass, class)
+            .value(TokenRefresh::FailureDetail, detail.as_str())
+            .and_where(Expr::col(TokenRefresh::ConnectionId).eq(record.connection_id.0))
+            .and_where(Expr::col(TokenRefresh::Generation).eq(record.generation.0))
+            .to_owned();
+        if transaction.execute(&update).await?.rows_affected() == 0 {
+            transaction.rollback().await?;
+            return Ok(false);
+        }
+        let history = Query::insert()
+            .into_table(RefreshAttempt::Table)
+            .columns([
+                RefreshAttempt::ConnectionId,
+                RefreshAttempt::Generation,
+                RefreshAttempt::At,
+                RefreshAttempt::Outcome,
+                RefreshAttempt::FailureClass,
+                RefreshAttempt::FailureDetail,
+            ])
+            .values_panic([
+                record.connection_id.0.into(),
+                record.generation.0.into(),
+                Expr::value(self.instant(record.at)),
+                "failed".into(),
+                class.into(),
+                detail.into(),
+            ])
+            .to_owned();
+        transaction.execute(&history).await?;
+        transaction.commit().await?;
+        Ok(true)
+    }
+
+    pub(super) async fn end_claim(
+        &self,
+        connection_id: ConnectionId,
+        generation: Generation,
+        next_attempt_at: Option<DateTime<Utc>>,
+    ) -> Result<(), StoreError> {
+        let statement = Query::update()
+            .table(TokenRefresh::Table)
+            .value(TokenRefresh::QueuedUntil, Value::ChronoDateTimeUtc(None))
+            .value(TokenRefresh::NextAttemptAt, self.maybe_instant(next_attempt_at))
+            .and_where(Expr::col(TokenRefresh::ConnectionId).eq(connection_id.0))
+            .and_where(Expr::col(TokenRefresh::Generation).eq(generation.0))
+            .to_owned();
+        self.connection.execute(&statement).await.map_err(during("release a connection"))?;
+        Ok(())
+    }
+}

@@ -1,0 +1,65 @@
+//! Values on their way in and out of the three databases.
+
+use chrono::{DateTime, Utc};
+use sea_orm::sea_query::{CaseStatement, Expr, ExprTrait, SimpleExpr};
+use sea_orm::{DbBackend, DbErr, QueryResult, Value};
+
+use super::Database;
+use super::table::Connection;
+
+/// Zero dates (`0000-00-00`) and what lies before this are taken for "never": no token expired in 1970.
+pub(super) const FIRST_INSTANT: DateTime<Utc> = DateTime::from_timestamp(86_400, 0).unwrap();
+
+impl Database {
+    /// A time as the backend compares it. SQLite compares text, and other writers of the file, its own functions
+    /// included, write `YYYY-MM-DD HH:MM:SS`; so do we.
+    pub(super) fn instant(&self, time: DateTime<Utc>) -> Value {
+        match self.backend {
+            DbBackend::Sqlite => time.naive_utc().into(),
+            _ => time.into(),
+        }
+    }
+
+    /// As [`Self::instant`], or NULL.
+    pub(super) fn maybe_instant(&self, time: Option<DateTime<Utc>>) -> Value {
+        time.map_or(Value::ChronoDateTimeUtc(None), |time| self.instant(time))
+    }
+
+    /// `accessTokenExpiryAt` is NULL or a zero date.
+    pub(super) fn never_refreshed(&self) -> SimpleExpr {
+        let column = Expr::col((Connection::Table, Connection::AccessTokenExpiryAt));
+        column.clone().is_null().or(column.lt(self.instant(FIRST_INSTANT)))
+    }
+
+    /// `accessTokenExpiryAt`, NULL in place of a zero date, which no driver can read.
+    pub(super) fn expiry(&self) -> SimpleExpr {
+        let column = Expr::col((Connection::Table, Connection::AccessTokenExpiryAt));
+        CaseStatement::new()
+            .case(column.clone().lt(self.instant(FIRST_INSTANT)), Expr::value(Value::ChronoDateTimeUtc(None)))
+            .finally(column)
+            .into()
+    }
+}
+
+/// A column that holds an integer or a text, as JSON; the platform's ids may be either.
+pub(super) fn number_or_text(row: &QueryResult, column: &str) -> Result<serde_json::Value, DbErr> {
+    if let Ok(number) = row.try_get::<Option<i64>>("", column) {
+        return Ok(number.into());
+    }
+    if let Ok(number) = row.try_get::<Option<u64>>("", column) {
+        return Ok(number.into());
+    }
+    row.try_get::<Option<String>>("", column).map(Into::into)
+}
+
+/// The reverse of [`number_or_text`]; anything else goes as its JSON text.
+pub(super) fn from_json(value: &serde_json::Value) -> Value {
+    match value {
+        serde_json::Value::Null => Value::String(None),
+        serde_json::Value::String(text) => text.as_str().into(),
+        serde_json::Value::Number(number) => {
+            number.as_i64().map_or_else(|| number.to_string().into(), Into::into)
+        }
+        other => other.to_string().into(),
+    }
+}

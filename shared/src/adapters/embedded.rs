@@ -1,0 +1,6 @@
+//! Adapters that need no server: for `freshet dev`, small installations and simulation. The store's embedded form is
+//! SQLite, through the same adapter as MySQL.
+
+pub mod cache;
+pub mod clock;
+pub mod queue;

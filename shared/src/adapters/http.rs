@@ -1,0 +1,152 @@
+//! Calls to providers over HTTP, through reqwest.
+//!
+//! What is sent may be spent by it, so there is one attempt: only a connection that did not come about is tried
+//! again. The URL may hold a secret, so it comes up in no error, span or log; the template stands for it.
+
+mod body;
+mod outgoing;
+mod span;
+
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use reqwest::header::RETRY_AFTER;
+use reqwest::{Client, Response, redirect, retry};
+use thiserror::Error;
+use tokio::time::Instant;
+use tracing::{Instrument, debug};
+
+use crate::adapters::persistence::{Patience, persist};
+use crate::domain::provider::answer::ProviderAnswer;
+use crate::domain::provider::request::ProviderRequest;
+use crate::ports::provider::{CallError, ProviderCaller};
+
+/// For how long a connection that does not come about is tried again; a longer trouble is for the next job.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_millis(800);
+
+/// Shorter than the 5 s after which common servers close an idle connection. A request that meets that moment is lost,
+/// and nobody knows whether it was spent.
+const KEEP_IDLE_CONNECTIONS: Duration = Duration::from_secs(4);
+
+/// How providers are called.
+#[derive(Debug, Clone)]
+pub struct HttpSettings {
+    /// For finding the address, connecting and TLS. Shorter than `timeout`: whether anything was sent when the
+    /// time of the call is over must never be in doubt.
+    pub connect_timeout: Duration,
+    /// For the whole call, the answer's last byte included.
+    pub timeout: Duration,
+    /// An answer with a longer body is refused.
+    pub max_answer_bytes: usize,
+    /// The `User-Agent` header.
+    pub user_agent: String,
+}
+
+/// Why no caller could be made.
+#[derive(Debug, Error)]
+pub enum HttpError {
+    /// The time-outs contradict each other.
+    #[error("the time-out for connecting must be more than 0 and shorter than the one for the whole call")]
+    TimeOuts,
+    /// A mistake in the program.
+    #[error("no TLS provider is installed: install rustls' ring provider first thing in `main`")]
+    NoTlsProvider,
+    /// The `User-Agent` is not valid, or the system has no certificates.
+    #[error(
+        "the HTTP client cannot be made: check the user agent, and that the system's CA certificates are installed \
+         (in Debian the package ca-certificates)"
+    )]
+    Client(#[source] reqwest::Error),
+}
+
+/// Calls providers over HTTP.
+pub struct HttpCaller {
+    client: Client,
+    settings: HttpSettings,
+}
+
+impl HttpCaller {
+    /// A caller; its connections are shared by all calls.
+    ///
+    /// # Errors
+    /// When settings or system do not allow one.
+    pub fn new(settings: HttpSettings) -> Result<Self, HttpError> {
+        if settings.connect_timeout.is_zero() || settings.connect_timeout >= settings.timeout {
+            return Err(HttpError::TimeOuts);
+        }
+        // reqwest would panic.
+        if rustls::crypto::CryptoProvider::get_default().is_none() {
+            return Err(HttpError::NoTlsProvider);
+        }
+        let client = Client::builder()
+            .user_agent(settings.user_agent.as_str())
+            .connect_timeout(settings.connect_timeout)
+            .pool_idle_timeout(KEEP_IDLE_CONNECTIONS)
+            // A redirect would take the secret to a host that the definition does not allow.
+            .redirect(redirect::Policy::none())
+            // By default it sends again what a server says to have refused unread.
+            .retry(retry::never())
+            // A proxy out of the environment would see what is sent without TLS, and would choose addresses itself,
+            // past our egress rules. Who wants one has to say so to us, not to the environment.
+            .no_proxy()
+            .referer(false)
+            .build()
+            .map_err(|error| HttpError::Client(error.without_url()))?;
+        Ok(Self { client, settings })
+    }
+
+    async fn send(&self, request: &ProviderRequest) -> Result<ProviderAnswer, CallError> {
+        let deadline = Instant::now() + self.settings.timeout;
+        // Every attempt begins early enough to have all its time for connecting before the call's time is over.
+        let patience =
+            CONNECT_PATIENCE.min(self.settings.timeout.saturating_sub(self.settings.connect_timeout));
+        let response = persist(
+            Patience::within(FIRST_PAUSE, LONGEST_PAUSE, patience),
+            || self.attempt(request, deadline),
+            |error| matches!(error, CallError::NotConnected { .. }),
+            |error, pause| debug!(%error, ?pause, "trying to connect again"),
+        )
+        .await?;
+        let status = response.status().as_u16();
+        let retry_after =
+            response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let body = body::read(response, self.settings.max_answer_bytes, &request.endpoint).await?;
+        Ok(ProviderAnswer { status, retry_after, body })
+    }
+
+    async fn attempt(&self, request: &ProviderRequest, deadline: Instant) -> Result<Response, CallError> {
+        let mut outgoing = outgoing::build(request)?;
+        span::record_server(outgoing.url());
+        *outgoing.timeout_mut() = Some(deadline.saturating_duration_since(Instant::now()));
+        self.client.execute(outgoing).await.map_err(|error| {
+            if error.is_connect() {
+                CallError::NotConnected { endpoint: request.endpoint.clone() }
+            } else if error.is_builder() {
+                CallError::Unsendable { endpoint: request.endpoint.clone(), problem: "it is not valid HTTP" }
+            } else {
+                lost(&error, &request.endpoint, "the connection ended before the answer came")
+            }
+        })
+    }
+}
+
+#[async_trait]
+impl ProviderCaller for HttpCaller {
+    async fn call(&self, request: &ProviderRequest) -> Result<ProviderAnswer, CallError> {
+        let span = span::of(request);
+        let outcome = self.send(request).instrument(span.clone()).await;
+        span::record_outcome(&span, &outcome);
+        outcome
+    }
+}
+
+/// Takes nothing of the error but its kind: its text names the URL, and its sources may.
+fn lost(error: &reqwest::Error, endpoint: &str, otherwise: &'static str) -> CallError {
+    let problem = if error.is_timeout() { "the time for the call was over" } else { otherwise };
+    CallError::AnswerLost { endpoint: endpoint.to_owned(), problem }
+}

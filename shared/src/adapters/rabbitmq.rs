@@ -1,0 +1,95 @@
+//! RabbitMQ through lapin: a publisher that believes only clean confirms, and a consumer that outlives its broker.
+//!
+//! The client's own recovery is not used: it cannot bring back a closed channel, ends silently when a queue is
+//! deleted, and gives no word on which deliveries it has lost. Each side here owns its connection and builds it
+//! anew, topology included, after any failure. Publishing, consuming and dead-lettering never share a connection:
+//! a broker under a memory alarm stops reading from connections that publish, and acknowledgements on one of those
+//! would wait with them.
+
+mod confirmed;
+mod consumer;
+mod dead_letters;
+mod headers;
+mod link;
+mod publisher;
+mod session;
+mod settings;
+mod settle;
+mod subscription;
+mod topology;
+
+use std::num::NonZeroU16;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lapin::types::ShortString;
+use lapin::uri::AMQPUri;
+
+pub use self::consumer::RabbitMqConsumer;
+pub use self::publisher::RabbitMqPublisher;
+pub use self::settings::{RabbitMqSettings, RabbitMqSettingsError};
+use self::topology::Topology;
+pub use self::topology::{DEAD_LETTER_QUEUE, EXCHANGE, queue_name, routing_key};
+use crate::domain::lane::Lane;
+
+/// A broker as far as it can be checked without asking it; makes publishers and consumers.
+pub struct RabbitMq {
+    uri: AMQPUri,
+    connection_name: String,
+    operation_timeout: Duration,
+    topology: Topology,
+}
+
+impl RabbitMq {
+    /// Checks the settings. The exchange, the dead-letter queue and the queues of these pools are declared by
+    /// everyone who connects.
+    ///
+    /// # Errors
+    /// If a setting cannot work, in words that do not show the URL.
+    pub fn new(settings: RabbitMqSettings, pools: &[String]) -> Result<Arc<Self>, RabbitMqSettingsError> {
+        settings.check()?;
+        let uri = settings.uri()?;
+        let topology = Topology::new(pools, settings.delivery_limit)?;
+        let RabbitMqSettings { operation_timeout, connection_name, .. } = settings;
+        Ok(Arc::new(Self { uri, connection_name, operation_timeout, topology }))
+    }
+
+    /// A publisher; it connects when it first has something to publish.
+    pub fn publisher(self: &Arc<Self>) -> RabbitMqPublisher {
+        RabbitMqPublisher::new(Arc::clone(self))
+    }
+
+    /// A consumer of every pool's queues; it connects when it is first asked for a message.
+    pub fn consumer(self: &Arc<Self>, prefetch: Prefetch) -> RabbitMqConsumer {
+        RabbitMqConsumer::new(Arc::clone(self), prefetch)
+    }
+
+    /// Host, port and virtual host, which may be shown.
+    fn address(&self) -> String {
+        format!("{}:{}/{}", self.uri.authority.host, self.uri.authority.port, self.uri.vhost)
+    }
+
+    /// Names process and queue, so that an operator finds who holds a message.
+    fn consumer_tag(&self, queue: &ShortString) -> ShortString {
+        // Both parts were checked to fit; a tag that does not is left for the broker to choose.
+        ShortString::try_new(format!("{}/{queue}", self.connection_name)).unwrap_or_default()
+    }
+}
+
+/// How many unsettled messages of one queue a consumer may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Prefetch {
+    /// Of each pool's urgent queue.
+    pub urgent: NonZeroU16,
+    /// Of each pool's early queue.
+    pub early: NonZeroU16,
+}
+
+impl Prefetch {
+    fn of(self, lane: Lane) -> u16 {
+        match lane {
+            Lane::Urgent => self.urgent.get(),
+            Lane::Early => self.early.get(),
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! Publishing with confirms, for the refresh messages and for the dead letters.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use lapin::message::BasicReturnMessage;
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::types::ShortString;
+use lapin::{BasicProperties, Channel, Confirmation, Connection};
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+use tracing::warn;
+
+use super::RabbitMq;
+use super::link::{LinkError, timed};
+use crate::adapters::persistence::{Patience, persist};
+use crate::ports::queue::PublishError;
+
+/// How many messages wait for their confirms at once, and share one time-out.
+const BATCH: usize = 1_000;
+
+/// Written to disk before it is confirmed.
+pub(super) const PERSISTENT: u8 = 2;
+
+/// One message on its way to the broker.
+pub(super) struct Publication {
+    pub(super) exchange: ShortString,
+    pub(super) routing_key: ShortString,
+    pub(super) properties: BasicProperties,
+    pub(super) body: Vec<u8>,
+}
+
+/// A connection with one confirm channel, opened when it is needed and given up after any failure, so that no
+/// confirm of one batch can be taken for another's.
+pub(super) struct ConfirmedPublisher {
+    rabbitmq: Arc<RabbitMq>,
+    purpose: &'static str,
+    /// Out of its place while a batch is on its way: a batch that is abandoned takes its link along.
+    link: Mutex<Option<Link>>,
+}
+
+struct Link {
+    connection: Connection,
+    channel: Channel,
+}
+
+impl ConfirmedPublisher {
+    pub(super) fn new(rabbitmq: Arc<RabbitMq>, purpose: &'static str) -> Self {
+        Self { rabbitmq, purpose, link: Mutex::new(None) }
+    }
+
+    /// Publishes all of them; one answer each, in order. Ends within about twice the time-out, plus once per
+    /// thousand messages.
+    pub(super) async fn publish(&self, publications: &[Publication]) -> Vec<Result<(), PublishError>> {
+        // One batch at a time: the client hands a returned message to whichever confirm comes next on its channel.
+        let mut place = self.link.lock().await;
+        let mut results = Vec::with_capacity(publications.len());
+        for batch in publications.chunks(BATCH) {
+            let link = match self.ready(place.take()).await {
+                Ok(link) => link,
+                Err(error) => {
+                    results.resize(publications.len(), unconfirmed(error.to_string()));
+                    break;
+                }
+            };
+            let confirmed = publish_batch(&link, batch, self.rabbitmq.operation_timeout).await;
+            let clean =
+                !confirmed.iter().any(|result| matches!(result, Err(PublishError::Unconfirmed { .. })));
+            results.extend(confirmed);
+            if !clean {
+                // The rest would wait in vain once more.
+                results
+                    .resize(publications.len(), unconfirmed("not sent, because one before it failed".into()));
+                break;
+            }
+            *place = Some(link);
+        }
+        results
+    }
+
+    async fn ready(&self, held: Option<Link>) -> Result<Link, LinkError> {
+        if let Some(link) = held.filter(Link::is_alive) {
+            return Ok(link);
+        }
+        let limit = self.rabbitmq.operation_timeout;
+        let patience = Patience::within(Duration::from_millis(100), Duration::from_secs(2), limit);
+        persist(
+            patience,
+            || self.open(),
+            LinkError::is_transient,
+            |error, pause| warn!(purpose = self.purpose, %error, ?pause, "RabbitMQ cannot be published to, trying again"),
+        )
+        .await
+    }
+
+    async fn open(&self) -> Result<Link, LinkError> {
+        let limit = self.rabbitmq.operation_timeout;
+        let opening = async {
+            let connection = self.rabbitmq.connect(self.purpose).await?;
+            let channel = self.rabbitmq.open_channel(&connection).await?;
+            self.rabbitmq.topology.declare(&channel, limit).await?;
+            let select = channel.confirm_select(ConfirmSelectOptions::default());
+            timed(limit, "switch confirms on for", self.purpose, select).await?;
+            Ok(Link { connection, channel })
+        };
+        // Also all steps together, so that a broker which answers slowly each time does not hold up a scan.
+        timeout(limit, opening).await.unwrap_or_else(|_| {
+            Err(LinkError::TimedOut { action: "prepare", subject: self.rabbitmq.address(), limit })
+        })
+    }
+}
+
+impl Link {
+    /// As far as the client has noticed.
+    fn is_alive(&self) -> bool {
+        self.connection.status().connected() && self.channel.status().connected()
+    }
+}
+
+async fn publish_batch(link: &Link, batch: &[Publication], limit: Duration) -> Vec<Result<(), PublishError>> {
+    let confirms = join_all(batch.iter().map(|publication| confirm(&link.channel, publication)));
+    match timeout(limit, confirms).await {
+        Ok(confirmations) => verdicts(batch, confirmations),
+        // Some may be confirmed. Which ones is not worth knowing: a message that comes twice costs one look.
+        Err(_) => {
+            let alarm = link.connection.status().blocked();
+            let why =
+                if alarm { "; it has blocked publishing: look at its memory and disk alarms" } else { "" };
+            let problem = format!("nothing within {limit:?} for a batch of {}{why}", batch.len());
+            vec![unconfirmed(problem); batch.len()]
+        }
+    }
+}
+
+async fn confirm(channel: &Channel, publication: &Publication) -> lapin::Result<Confirmation> {
+    let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+    let sent = channel.basic_publish(
+        publication.exchange.clone(),
+        publication.routing_key.clone(),
+        options,
+        &publication.body,
+        publication.properties.clone(),
+    );
+    sent.await?.await
+}
+
+/// What the broker's answers mean, message by message.
+///
+/// A message that no queue takes is returned and then acknowledged. The client attaches the returned message to the
+/// next acknowledgement that it works on, which need not be its own; so returned messages are told by their content.
+fn verdicts(
+    batch: &[Publication],
+    confirmations: Vec<lapin::Result<Confirmation>>,
+) -> Vec<Result<(), PublishError>> {
+    let mut returned = HashSet::new();
+    let answers: Vec<Result<(), PublishError>> = confirmations
+        .into_iter()
+        .map(|confirmation| match confirmation {
+            Ok(Confirmation::Ack(message)) => {
+                returned.extend(message.map(identity));
+                Ok(())
+            }
+            Ok(Confirmation::Nack(message)) => {
+                returned.extend(message.map(identity));
+                Err(PublishError::Refused)
+            }
+            Ok(Confirmation::NotRequested) => unconfirmed("the channel has no confirms".into()),
+            Err(error) => unconfirmed(error.to_string()),
+        })
+        .collect();
+    let judge = |(publication, answer): (&Publication, Result<(), PublishError>)| {
+        let identity = (publication.routing_key.clone(), publication.properties.message_id().clone());
+        if answer.is_ok() && returned.contains(&identity) {
+            return Err(PublishError::Unroutable { routing_key: publication.routing_key.to_string() });
+        }
+        answer
+    };
+    batch.iter().zip(answers).map(judge).collect()
+}
+
+fn identity(message: BasicReturnMessage) -> (ShortString, Option<ShortString>) {
+    let delivery = message.delivery;
+    (delivery.routing_key, delivery.properties.message_id().clone())
+}
+
+fn unconfirmed(problem: String) -> Result<(), PublishError> {
+    Err(PublishError::Unconfirmed { problem })
+}
+
+#[cfg(test)]
+mod tests {
+    use lapin::ErrorKind;
+    use lapin::message::Delivery;
+
+    use super::*;
+
+    fn properties(id: &str) -> BasicProperties {
+        BasicProperties::default().with_message_id(id.into())
+    }
+
+    fn publication(id: &str) -> Publication {
+        Publication {
+            exchange: "e".into(),
+            routing_key: "k".into(),
+            properties: properties(id),
+            body: Vec::new(),
+        }
+    }
+
+    fn returned(id: &str) -> Option<BasicReturnMessage> {
+        let mut delivery = Delivery::mock(0, "e".into(), "k".into(), false, Vec::new());
+        delivery.properties = properties(id);
+        Some(BasicReturnMessage { delivery, reply_code: 312, reply_text: "NO_ROUTE".into() })
+    }
+
+    fn unroutable() -> Result<(), PublishError> {
+        Err(PublishError::Unroutable { routing_key: "k".into() })
+    }
+
+    #[test]
+    fn only_a_clean_acknowledgement_counts() {
+        let batch = ["1", "2", "3", "4"].map(publication);
+        let confirmations = vec![
+            Ok(Confirmation::Ack(None)),
+            Ok(Confirmation::Nack(None)),
+            Ok(Confirmation::NotRequested),
+            Err(ErrorKind::MissingHeartbeatError.into()),
+        ];
+        let answers = verdicts(&batch, confirmations);
+        assert_eq!(answers[0], Ok(()));
+        assert_eq!(answers[1], Err(PublishError::Refused));
+        assert!(matches!(answers[2], Err(PublishError::Unconfirmed { .. })));
+        assert!(matches!(answers[3], Err(PublishError::Unconfirmed { .. })));
+    }
+
+    #[test]
+    fn a_returned_message_is_told_by_its_content_not_by_the_confirm_that_carries_it() {
+        let batch = ["1", "2", "3"].map(publication);
+        let confirmations = vec![
+            Ok(Confirmation::Ack(returned("3"))),
+            Ok(Confirmation::Ack(None)),
+            Ok(Confirmation::Ack(None)),
+        ];
+        assert_eq!(verdicts(&batch, confirmations), [Ok(()), Ok(()), unroutable()]);
+        let confirmations = vec![
+            Ok(Confirmation::Ack(None)),
+            Ok(Confirmation::Nack(returned("1"))),
+            Ok(Confirmation::Ack(None)),
+        ];
+        assert_eq!(verdicts(&batch, confirmations), [unroutable(), Err(PublishError::Refused), Ok(())]);
+    }
+}

@@ -1,0 +1,153 @@
+//! Exchange, queues and bindings, and their names.
+//!
+//! The names carry a version because the broker refuses to change the arguments of a queue that exists: other
+//! arguments are another version, and the old queue is drained and deleted by an operator.
+
+use std::time::Duration;
+
+use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::{Channel, ExchangeKind};
+
+use super::link::{LinkError, timed};
+use super::settings::RabbitMqSettingsError;
+use crate::domain::lane::Lane;
+
+/// Routes a message to its pool's queue of its lane.
+pub const EXCHANGE: &str = "freshet.refresh";
+
+/// Where messages that cannot be worked on wait for a person.
+pub const DEAD_LETTER_QUEUE: &str = "freshet.dead.v1";
+
+/// The queue of a pool's lane.
+pub fn queue_name(pool: &str, lane: Lane) -> String {
+    format!("{EXCHANGE}.{pool}.{lane}.v1")
+}
+
+/// The key that binds it.
+pub fn routing_key(pool: &str, lane: Lane) -> String {
+    format!("{pool}.{lane}")
+}
+
+/// One queue that refreshes travel through.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Route {
+    pub(super) lane: Lane,
+    pub(super) queue: ShortString,
+    pub(super) routing_key: ShortString,
+}
+
+/// All that is declared.
+#[derive(Debug)]
+pub(super) struct Topology {
+    routes: Vec<Route>,
+    delivery_limit: u32,
+}
+
+impl Topology {
+    pub(super) fn new(pools: &[String], delivery_limit: u32) -> Result<Self, RabbitMqSettingsError> {
+        if pools.is_empty() {
+            return Err(RabbitMqSettingsError::NoPool);
+        }
+        let mut routes = Vec::new();
+        for lane in Lane::ALL {
+            for pool in pools {
+                let short = |name: String| {
+                    ShortString::try_new(name)
+                        .map_err(|_| RabbitMqSettingsError::PoolName { pool: pool.clone() })
+                };
+                let (queue, routing_key) = (short(queue_name(pool, lane))?, short(routing_key(pool, lane))?);
+                routes.push(Route { lane, queue, routing_key });
+            }
+        }
+        Ok(Self { routes, delivery_limit })
+    }
+
+    /// The urgent ones first.
+    pub(super) fn routes(&self) -> &[Route] {
+        &self.routes
+    }
+
+    /// Declares all of it; what is there already must be the same. Costs the channel where it is not.
+    pub(super) async fn declare(&self, channel: &Channel, limit: Duration) -> Result<(), LinkError> {
+        let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+        let exchange =
+            channel.exchange_declare(EXCHANGE.into(), ExchangeKind::Direct, options, FieldTable::default());
+        timed(limit, "declare exchange", EXCHANGE, exchange).await.map_err(LinkError::of_declaration)?;
+        declare_queue(channel, limit, &DEAD_LETTER_QUEUE.into(), quorum()).await?;
+        for route in &self.routes {
+            declare_queue(channel, limit, &route.queue, self.work_queue_arguments()).await?;
+            let binding = channel.queue_bind(
+                route.queue.clone(),
+                EXCHANGE.into(),
+                route.routing_key.clone(),
+                QueueBindOptions::default(),
+                FieldTable::default(),
+            );
+            timed(limit, "bind queue", route.queue.as_str(), binding).await?;
+        }
+        Ok(())
+    }
+
+    fn work_queue_arguments(&self) -> FieldTable {
+        let mut arguments = quorum();
+        let mut set = |name: &str, value| {
+            arguments.insert(name.into(), value);
+        };
+        set("x-delivery-limit", AMQPValue::LongLongInt(i64::from(self.delivery_limit)));
+        set("x-dead-letter-exchange", text(""));
+        set("x-dead-letter-routing-key", text(DEAD_LETTER_QUEUE));
+        // The default strategy loses dead letters when the broker is killed; this one has the next as its condition.
+        set("x-dead-letter-strategy", text("at-least-once"));
+        set("x-overflow", text("reject-publish"));
+        arguments
+    }
+}
+
+async fn declare_queue(
+    channel: &Channel,
+    limit: Duration,
+    queue: &ShortString,
+    arguments: FieldTable,
+) -> Result<(), LinkError> {
+    let declared = channel.queue_declare(queue.clone(), QueueDeclareOptions::durable(), arguments);
+    timed(limit, "declare queue", queue.as_str(), declared).await.map_err(LinkError::of_declaration)?;
+    Ok(())
+}
+
+fn quorum() -> FieldTable {
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-queue-type".into(), text("quorum"));
+    arguments
+}
+
+fn text(value: &str) -> AMQPValue {
+    AMQPValue::LongString(value.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_fixed() {
+        assert_eq!(queue_name("shared", Lane::Urgent), "freshet.refresh.shared.urgent.v1");
+        assert_eq!(queue_name("very", Lane::Early), "freshet.refresh.very.early.v1");
+        assert_eq!(routing_key("shared", Lane::Early), "shared.early");
+    }
+
+    #[test]
+    fn urgent_queues_of_all_pools_come_first() {
+        let topology = Topology::new(&["a".into(), "b".into()], 50).unwrap();
+        let keys: Vec<&str> = topology.routes().iter().map(|route| route.routing_key.as_str()).collect();
+        assert_eq!(keys, ["a.urgent", "b.urgent", "a.early", "b.early"]);
+    }
+
+    #[test]
+    fn pools_that_cannot_be_declared_are_refused() {
+        assert_eq!(Topology::new(&[], 50).map(|_| ()), Err(RabbitMqSettingsError::NoPool));
+        let pool = "x".repeat(300);
+        let error = RabbitMqSettingsError::PoolName { pool: pool.clone() };
+        assert_eq!(Topology::new(&[pool], 50).map(|_| ()), Err(error));
+    }
+}

@@ -1,0 +1,153 @@
+//! The cache in Redis (or Valkey, KeyDB, …), through fred.
+//!
+//! Standalone, replicated and Sentinel servers are served. Redis Cluster is not: the keys of one connection have
+//! names that other systems read, so they cannot be given a common hash tag, fall into different slots, and no
+//! script may touch them together.
+//!
+//! Scripts make each write atomic: a token stands with the headers made of it or not at all, and only if nothing
+//! newer stands.
+
+pub(in crate::adapters) mod keys;
+mod link;
+mod problem;
+mod script;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::TimeDelta;
+use fred::interfaces::KeysInterface;
+use fred::types::Value;
+
+use crate::domain::connection::{ConnectionId, IdempotencyKey};
+use crate::domain::secret::Secret;
+use crate::ports::cache::{Cache, CacheError, Put, TokenEntry};
+use crate::ports::clock::Clock;
+
+use keys::Keys;
+use link::Links;
+use problem::Problem;
+use script::Script;
+
+/// How long a generation outlives its token: a writer may be this late and still be kept out.
+pub(in crate::adapters) const GENERATION_OUTLIVES_TOKEN: TimeDelta = TimeDelta::hours(24);
+
+/// How Redis is reached. Holds a password perhaps, so it has no `Debug`.
+pub struct RedisSettings {
+    /// `redis://`, `rediss://` (TLS), `redis-sentinel://` or `rediss-sentinel://`.
+    pub url: Secret,
+    /// Stands before every key; empty where other systems are to read them.
+    pub key_prefix: String,
+    /// How long a command may wait for its answer, and before that for a connection.
+    pub command_timeout: Duration,
+    /// How many connections are held. One carries many commands at once; a few use more than one core.
+    pub connections: usize,
+}
+
+/// The cache in Redis.
+pub struct RedisCache {
+    links: Links,
+    keys: Keys,
+    clock: Arc<dyn Clock>,
+    put_token: Script,
+    begin: Script,
+    finish: Script,
+}
+
+impl RedisCache {
+    /// Starts to connect in the background and goes on trying for ever; returns without waiting for it. Until there
+    /// is a connection, and whenever there is none, commands fail within the time-out. Call it within Tokio's runtime.
+    ///
+    /// # Errors
+    /// When the settings cannot work, whatever Redis does.
+    pub fn connect(settings: RedisSettings, clock: Arc<dyn Clock>) -> Result<Self, CacheError> {
+        let links = Links::open(&settings).map_err(|problem| problem.during("connect"))?;
+        Ok(Self {
+            links,
+            keys: Keys::new(settings.key_prefix),
+            clock,
+            put_token: Script::new(include_str!("redis/put_token.lua")),
+            begin: Script::new(include_str!("redis/begin.lua")),
+            finish: Script::new(include_str!("redis/finish.lua")),
+        })
+    }
+
+    /// Says goodbye to the server. Commands fail afterwards.
+    pub async fn close(&self) {
+        self.links.close().await;
+    }
+
+    async fn run(
+        &self,
+        script: &Script,
+        connection_id: ConnectionId,
+        keys: Vec<String>,
+        arguments: Vec<Value>,
+    ) -> Result<bool, Problem> {
+        let client = self.links.of(connection_id).await?;
+        script.run(client, keys, arguments).await
+    }
+}
+
+#[async_trait]
+impl Cache for RedisCache {
+    async fn clear(&self, connection_id: ConnectionId, operations: &[&str]) -> Result<(), CacheError> {
+        let mut keys = vec![self.keys.token(connection_id), self.keys.details(connection_id)];
+        keys.extend(operations.iter().map(|operation| self.keys.authorization(connection_id, operation)));
+        let cleared = async { Ok(self.links.of(connection_id).await?.del::<(), _>(keys).await?) };
+        cleared.await.map_err(|problem: Problem| problem.during("clear a connection's entries"))
+    }
+
+    async fn put_details(&self, connection_id: ConnectionId, details: &str) -> Result<(), CacheError> {
+        let key = self.keys.details(connection_id);
+        let put = async {
+            let client = self.links.of(connection_id).await?;
+            Ok(client.set::<(), _, _>(key, details, None, None, false).await?)
+        };
+        put.await.map_err(|problem: Problem| problem.during("store a connection's details"))
+    }
+
+    async fn put_token(&self, entry: &TokenEntry) -> Result<Put, CacheError> {
+        let left = entry.expires_at - self.clock.now();
+        if left < TimeDelta::milliseconds(1) {
+            return Ok(Put::Refused);
+        }
+        let id = entry.connection_id;
+        let mut keys = vec![self.keys.generation(id), self.keys.token(id)];
+        let mut arguments: Vec<Value> = vec![
+            entry.generation.0.into(),
+            left.num_milliseconds().into(),
+            (left + GENERATION_OUTLIVES_TOKEN).num_milliseconds().into(),
+            entry.token.expose().into(),
+        ];
+        for header in &entry.headers {
+            keys.push(self.keys.authorization(id, &header.operation));
+            arguments.push(if header.uses_token { "dies with the token" } else { "stays" }.into());
+            arguments.push(header.value.expose().into());
+        }
+        match self.run(&self.put_token, id, keys, arguments).await {
+            Ok(true) => Ok(Put::Written),
+            Ok(false) => Ok(Put::Refused),
+            Err(problem) => Err(problem.during("store a token")),
+        }
+    }
+
+    async fn begin(&self, key: IdempotencyKey, holder: &str, hold: Duration) -> Result<bool, CacheError> {
+        let keys = vec![self.keys.attempt(key)];
+        let arguments = vec![holder.into(), whole_milliseconds(hold).into()];
+        let begun = self.run(&self.begin, key.connection_id, keys, arguments).await;
+        begun.map_err(|problem| problem.during("mark a refresh as in flight"))
+    }
+
+    async fn finish(&self, key: IdempotencyKey, holder: &str) -> Result<(), CacheError> {
+        let finished =
+            self.run(&self.finish, key.connection_id, vec![self.keys.attempt(key)], vec![holder.into()]);
+        finished.await.map(drop).map_err(|problem| problem.during("remove the mark of a refresh in flight"))
+    }
+}
+
+/// Redis takes no time to live of nothing.
+fn whole_milliseconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX / 2).max(1)
+}

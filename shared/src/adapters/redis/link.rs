@@ -1,0 +1,150 @@
+//! The connections to Redis: made in the background, made again whenever they are lost.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use fred::clients::Client;
+use fred::interfaces::{ClientLike, EventInterface};
+use fred::types::Builder;
+use fred::types::config::{Config, ConnectionConfig, ReconnectPolicy, UnresponsiveConfig};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::domain::connection::ConnectionId;
+
+use super::RedisSettings;
+use super::problem::Problem;
+
+/// A connection that has been silent for so long after a command is given up.
+const UNRESPONSIVE_AFTER: Duration = Duration::from_secs(4);
+/// How long connecting may take, and each step of the handshake.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// More commands than this are never queued on one connection.
+const BUFFERED_COMMANDS: usize = 10_000;
+const FIRST_RECONNECT_MS: u32 = 50;
+const LAST_RECONNECT_MS: u32 = 5_000;
+/// Between two lives of fred's own connection task, which should not end.
+const PAUSE_AFTER_END: Duration = Duration::from_secs(1);
+
+/// The connections.
+pub(super) struct Links {
+    clients: Vec<Client>,
+    /// Somebody has waited for a connection in vain, so the others need not.
+    is_away: AtomicBool,
+    /// Why connecting failed when it last did.
+    trouble: watch::Receiver<Problem>,
+    patience: Duration,
+    /// Ends with `self`.
+    _keepers: JoinSet<()>,
+}
+
+impl Links {
+    pub(super) fn open(settings: &RedisSettings) -> Result<Self, Problem> {
+        if settings.connections == 0 || settings.command_timeout.is_zero() {
+            return Err(Problem::new("the number of connections and the command's time-out must not be 0"));
+        }
+        let config = config(settings)?;
+        let mut clients = Vec::with_capacity(settings.connections);
+        let mut keepers = JoinSet::new();
+        let (heard, trouble) = watch::channel(Problem::not_connected(None));
+        for _ in 0..settings.connections {
+            let client = Builder::from_config(config.clone())
+                .with_connection_config(tune)
+                .with_performance_config(|performance| {
+                    performance.default_command_timeout = settings.command_timeout;
+                })
+                // 0 attempts: for ever.
+                .set_policy(ReconnectPolicy::new_exponential(0, FIRST_RECONNECT_MS, LAST_RECONNECT_MS, 2))
+                .build()?;
+            keepers.spawn(keep(client.clone(), heard.clone()));
+            clients.push(client);
+        }
+        let is_away = AtomicBool::new(false);
+        Ok(Self { clients, is_away, trouble, patience: settings.command_timeout, _keepers: keepers })
+    }
+
+    /// The connection that carries the commands about `id`, once it is there. It is always the same one, so that
+    /// commands about one connection arrive in the order in which they were sent: a clearing whose answer did not
+    /// come in time must not overtake the token that was written after it.
+    ///
+    /// When Redis has just gone, or the process has just begun, this waits a while; as long as Redis stays away,
+    /// it does not, so that an outage of the cache does not slow every refresh down.
+    pub(super) async fn of(&self, id: ConnectionId) -> Result<&Client, Problem> {
+        let count = i64::try_from(self.clients.len()).unwrap_or(i64::MAX);
+        let index = usize::try_from(id.0.rem_euclid(count.max(1))).unwrap_or_default();
+        let client = self.clients.get(index).ok_or_else(|| Problem::not_connected(None))?;
+        if !client.is_connected() {
+            if self.is_away.load(Ordering::Relaxed) {
+                return Err(self.trouble.borrow().clone());
+            }
+            // What it says does not matter: it may have missed the moment.
+            let _ = tokio::time::timeout(self.patience, client.wait_for_connect()).await;
+            if !client.is_connected() {
+                self.is_away.store(true, Ordering::Relaxed);
+                return Err(self.trouble.borrow().clone());
+            }
+        }
+        self.is_away.store(false, Ordering::Relaxed);
+        Ok(client)
+    }
+
+    pub(super) async fn close(&self) {
+        for client in &self.clients {
+            // Whether Redis hears of it or not: we are going.
+            let _ = client.quit().await;
+        }
+    }
+}
+
+/// fred's task ends where it should go on, for example when its buffer is so full that it cannot queue its own wish
+/// to reconnect. So it is started again, until somebody closes the connection.
+async fn keep(client: Client, heard: watch::Sender<Problem>) {
+    let mut errors = client.error_rx();
+    let mut life = AbortOnDropHandle::new(client.connect());
+    loop {
+        let end = tokio::select! {
+            end = &mut life => end,
+            Ok((error, _)) = errors.recv() => {
+                heard.send_replace(Problem::not_connected(Some(error)));
+                continue;
+            }
+        };
+        match end {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) if error.is_canceled() => return,
+            Ok(Err(_)) | Err(_) => tokio::time::sleep(PAUSE_AFTER_END).await,
+        }
+        life = AbortOnDropHandle::new(client.connect());
+    }
+}
+
+fn config(settings: &RedisSettings) -> Result<Config, Problem> {
+    let url = settings.url.expose();
+    let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
+    // fred takes any other for plain Redis.
+    if !matches!(scheme, "redis" | "rediss" | "redis-sentinel" | "rediss-sentinel") {
+        return Err(Problem::new(
+            "its URL begins with none of redis://, rediss://, redis-sentinel:// and rediss-sentinel:// \
+             (Redis Cluster is not supported)",
+        ));
+    }
+    // The error is not passed on: it may hold parts of the URL.
+    let mut config = Config::from_url(url).map_err(|_| {
+        Problem::new("its URL is not understood: check it; rediss:// also needs the system's CA certificates")
+    })?;
+    // Otherwise the first attempt would be the last.
+    config.fail_fast = false;
+    Ok(config)
+}
+
+fn tune(connection: &mut ConnectionConfig) {
+    connection.connection_timeout = CONNECT_TIMEOUT;
+    connection.internal_command_timeout = CONNECT_TIMEOUT;
+    connection.max_command_buffer_len = BUFFERED_COMMANDS;
+    // A command that may have been carried out is not sent again behind our back.
+    connection.max_command_attempts = 1;
+    connection.reconnect_on_auth_error = true;
+    connection.unresponsive =
+        UnresponsiveConfig { max_timeout: Some(UNRESPONSIVE_AFTER), interval: Duration::from_secs(1) };
+}

@@ -1,0 +1,256 @@
+//! The configuration: defaults, then a file, then the environment; read once at start, checked as a whole.
+
+mod section;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+use config::{Config, Environment, File, FileFormat};
+use serde::Deserialize;
+use thiserror::Error;
+
+use crate::domain::provider::ProviderSettings;
+use crate::domain::provider::catalogue::{CatalogueError, Providers};
+use crate::domain::secret::Secret;
+
+pub use section::{
+    CallSection, DatabaseSection, LogFormat, RabbitMqSection, RedisSection, RetrySection, ScanSection,
+    TelemetrySection, WorkerSection,
+};
+
+/// The default configuration, with every key explained.
+pub const DEFAULTS: &str = include_str!("../freshet.toml");
+
+/// The prefix of environment variables that override keys.
+const PREFIX: &str = "FRESHET";
+
+/// The variable that names the configuration file.
+pub const FILE_VARIABLE: &str = "FRESHET_CONFIG";
+
+/// Everything that can be configured. Holds secrets, so it has no `Debug`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Configuration {
+    /// Where further provider definitions are.
+    #[serde(default)]
+    pub provider_directory: Option<PathBuf>,
+    /// MySQL, MariaDB or SQLite.
+    pub database: DatabaseSection,
+    /// The broker.
+    pub rabbitmq: RabbitMqSection,
+    /// The cache.
+    pub redis: RedisSection,
+    /// The producer's scans.
+    pub scan: ScanSection,
+    /// The worker's jobs.
+    pub worker: WorkerSection,
+    /// Calls to providers.
+    pub call: CallSection,
+    /// Waiting after failures.
+    pub retry: RetrySection,
+    /// Logs and traces.
+    pub telemetry: TelemetrySection,
+    /// Settings per provider.
+    #[serde(default)]
+    pub providers: BTreeMap<String, ProviderSettings>,
+}
+
+/// A configuration that cannot be used. Names the key, never a value that may be secret.
+#[derive(Debug, Error)]
+pub enum ConfigurationError {
+    /// The file cannot be read.
+    #[error("configuration file {path} cannot be read: {problem}")]
+    File {
+        /// Its path.
+        path: String,
+        /// What the system says.
+        problem: String,
+    },
+    /// A key is unknown, missing or of the wrong form.
+    #[error("configuration: {0}")]
+    Key(String),
+    /// A provider is at fault.
+    #[error("configuration: {0}")]
+    Providers(#[from] CatalogueError),
+}
+
+impl Configuration {
+    /// Reads defaults, `file` and the variables of `environment` that begin with `FRESHET_`.
+    ///
+    /// # Errors
+    /// Names the file or the key that is at fault.
+    pub fn load(
+        file: Option<&Path>,
+        environment: &HashMap<String, String>,
+    ) -> Result<Self, ConfigurationError> {
+        let mut builder = Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
+        if let Some(path) = file {
+            let text = std::fs::read_to_string(path).map_err(|error| ConfigurationError::File {
+                path: path.display().to_string(),
+                problem: error.to_string(),
+            })?;
+            builder = builder.add_source(File::from_str(&text, FileFormat::Toml));
+        }
+        let overriding = environment
+            .iter()
+            .filter(|(name, _)| name.starts_with("FRESHET_") && *name != FILE_VARIABLE)
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        let source = Environment::with_prefix(PREFIX)
+            .prefix_separator("_")
+            .separator("__")
+            .try_parsing(true)
+            .source(Some(overriding));
+        let merged = builder.add_source(source).build().map_err(|error| key_error(&error.to_string()))?;
+        let configuration: Self = serde_path_to_error::deserialize(merged).map_err(|error| {
+            let path = error.path().to_string();
+            key_error(&format!("{path}: {}", error.inner()))
+        })?;
+        configuration.check()?;
+        Ok(configuration)
+    }
+
+    /// The providers, with the definitions of [`Self::provider_directory`].
+    ///
+    /// # Errors
+    /// Names the directory, the definition or the key that is at fault.
+    pub fn providers(&self) -> Result<Providers, ConfigurationError> {
+        let mut more = Vec::new();
+        if let Some(directory) = &self.provider_directory {
+            let unreadable = |path: &Path, error: std::io::Error| ConfigurationError::File {
+                path: path.display().to_string(),
+                problem: error.to_string(),
+            };
+            let entries = std::fs::read_dir(directory).map_err(|error| unreadable(directory, error))?;
+            let mut paths = Vec::new();
+            for entry in entries {
+                paths.push(entry.map_err(|error| unreadable(directory, error))?.path());
+            }
+            paths.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
+            paths.sort();
+            for path in paths {
+                let text = std::fs::read_to_string(&path).map_err(|error| unreadable(&path, error))?;
+                more.push((path.display().to_string(), text));
+            }
+        }
+        Ok(Providers::new(&more, &self.providers)?)
+    }
+
+    /// A URL that this process cannot do without.
+    ///
+    /// # Errors
+    /// Names the key that is not set.
+    pub fn required<'a>(key: &str, url: Option<&'a Secret>) -> Result<&'a Secret, ConfigurationError> {
+        url.ok_or_else(|| {
+            let variable = format!("{PREFIX}_{}", key.replace('.', "__").to_uppercase());
+            ConfigurationError::Key(format!("{key}: is not set; set it in the file or as {variable}"))
+        })
+    }
+
+    fn check(&self) -> Result<(), ConfigurationError> {
+        self.scan.check()?;
+        self.worker.check()?;
+        self.call.check()?;
+        self.retry.policy()?;
+        self.telemetry.check()?;
+        let limits = [
+            ("database.max_connections", u64::from(self.database.max_connections)),
+            ("rabbitmq.delivery_limit", u64::from(self.rabbitmq.delivery_limit)),
+            ("redis.connections", self.redis.connections as u64),
+        ];
+        for (key, value) in limits {
+            if value == 0 {
+                return Err(ConfigurationError::Key(format!("{key}: must be more than 0")));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The libraries' words without the value, which may be a password that was put at the wrong key.
+fn key_error(text: &str) -> ConfigurationError {
+    let mut shown = String::with_capacity(text.len());
+    let mut parts = text.split('"');
+    if let Some(first) = parts.next() {
+        shown.push_str(first);
+    }
+    for (index, part) in parts.enumerate() {
+        shown.push_str(if index % 2 == 0 { "…" } else { part });
+    }
+    ConfigurationError::Key(shown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(pairs: &[(&str, &str)]) -> HashMap<String, String> {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn refused(pairs: &[(&str, &str)]) -> String {
+        Configuration::load(None, &environment(pairs))
+            .err()
+            .map_or_else(String::new, |error| error.to_string())
+    }
+
+    #[test]
+    fn the_defaults_are_complete_and_without_contradiction() {
+        let configuration = Configuration::load(None, &HashMap::new()).ok().unwrap();
+        assert!(configuration.database.url.is_none());
+        assert_eq!(configuration.scan.windows().early, chrono::TimeDelta::minutes(30));
+        assert_eq!(configuration.providers().unwrap().iter().count(), 2);
+    }
+
+    #[test]
+    fn the_environment_overrides_and_foreign_variables_are_left_alone() {
+        let configuration = Configuration::load(
+            None,
+            &environment(&[
+                ("FRESHET_DATABASE__URL", "mysql://u:p@h/d"),
+                ("FRESHET_WORKER__CONCURRENCY", "7"),
+                ("FRESHET_SCAN__EARLY_WINDOW", "45m"),
+                ("FRESHET_PROVIDERS__VERY__INTEGRATION_TYPE", "21"),
+                ("FRESHET_CONFIG", "/nowhere"),
+                ("FRESHETTE", "x"),
+                ("PATH", "/bin"),
+            ]),
+        )
+        .ok()
+        .unwrap();
+        assert_eq!(configuration.database.url.as_ref().unwrap().expose(), "mysql://u:p@h/d");
+        assert_eq!(configuration.worker.concurrency, 7);
+        assert_eq!(configuration.scan.windows().early, chrono::TimeDelta::minutes(45));
+        let providers = configuration.providers().unwrap();
+        assert_eq!(providers.get("very").unwrap().integration_type.as_deref(), Some("21"));
+    }
+
+    #[test]
+    fn wrong_configuration_is_refused_by_name_and_without_its_value() {
+        let cases: [(&[(&str, &str)], &str); 12] = [
+            (&[("FRESHET_WORKER__CONCURENCY", "7")], "worker"),
+            (&[("FRESHET_WORKR__CONCURRENCY", "7")], "workr"),
+            (&[("FRESHET_WORKER__CONCURRENCY", "s3cret")], "worker.concurrency"),
+            (&[("FRESHET_WORKER__CONCURRENCY", "0")], "worker.concurrency"),
+            (&[("FRESHET_SCAN__EARLY_WINDOW", "s3cret")], "scan.early_window"),
+            (&[("FRESHET_SCAN__EARLY_WINDOW", "5m")], "scan.early_window"),
+            (&[("FRESHET_SCAN__EARLY", "61 * * * *")], "scan.early"),
+            (&[("FRESHET_SCAN__CLAIM", "40m")], "scan.claim"),
+            (&[("FRESHET_CALL__CONNECT_TIMEOUT", "60s")], "call.connect_timeout"),
+            (&[("FRESHET_RETRY__LONGEST", "1s")], "retry.longest"),
+            (&[("FRESHET_TELEMETRY__SAMPLE_RATIO", "2")], "telemetry.sample_ratio"),
+            (&[("FRESHET_REDIS__CONNECTIONS", "0")], "redis.connections"),
+        ];
+        for (pairs, key) in cases {
+            let error = refused(pairs);
+            assert!(error.contains(key), "{pairs:?}: {error}");
+            assert!(!error.contains("s3cret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_missing_or_wrong_is_named() {
+        let missing = Configuration::load(Some(Path::new("/nowhere/freshet.toml")), &HashMap::new());
+        assert!(missing.err().unwrap().to_string().contains("/nowhere/freshet.toml"));
+    }
+}

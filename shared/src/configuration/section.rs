@@ -1,0 +1,256 @@
+//! The sections, each a typed struct that checks itself.
+
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use croner::Cron;
+use croner::parser::{CronParser, Seconds};
+use serde::Deserialize;
+
+use super::ConfigurationError;
+use crate::domain::retry::RetryPolicy;
+use crate::domain::secret::Secret;
+use crate::domain::window::RefreshWindows;
+
+fn wrong(key: &str, problem: impl std::fmt::Display) -> ConfigurationError {
+    ConfigurationError::Key(format!("{key}: {problem}"))
+}
+
+/// `[database]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatabaseSection {
+    /// Where it is; holds a password.
+    pub url: Option<Secret>,
+    /// Connections per process.
+    pub max_connections: u32,
+    /// How long a statement waits for a connection of the pool.
+    #[serde(with = "humantime_serde")]
+    pub acquire_timeout: Duration,
+}
+
+/// `[rabbitmq]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RabbitMqSection {
+    /// Where it is; holds a password.
+    pub url: Option<Secret>,
+    /// Interval of heartbeats.
+    #[serde(with = "humantime_serde")]
+    pub heartbeat: Duration,
+    /// The longest wait for any answer of the broker.
+    #[serde(with = "humantime_serde")]
+    pub operation_timeout: Duration,
+    /// Deliveries of one message before the broker dead-letters it.
+    pub delivery_limit: u32,
+}
+
+/// `[redis]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RedisSection {
+    /// Where it is; holds a password.
+    pub url: Option<Secret>,
+    /// Stands before every key.
+    pub key_prefix: String,
+    /// The longest wait for an answer.
+    #[serde(with = "humantime_serde")]
+    pub command_timeout: Duration,
+    /// Connections per process.
+    pub connections: usize,
+}
+
+/// `[scan]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScanSection {
+    /// Cron expression of the early lane.
+    pub early: String,
+    /// Cron expression of the urgent lane.
+    pub urgent: String,
+    /// Interval of the scan for next attempts.
+    #[serde(with = "humantime_serde")]
+    pub retry_every: Duration,
+    /// Window of the early lane.
+    #[serde(with = "humantime_serde")]
+    pub early_window: Duration,
+    /// Window of the urgent lane.
+    #[serde(with = "humantime_serde")]
+    pub urgent_window: Duration,
+    /// Connections per page.
+    pub page_size: u32,
+    /// How long a claim holds.
+    #[serde(with = "humantime_serde")]
+    pub claim: Duration,
+    /// How long the history of failed attempts is kept.
+    #[serde(with = "humantime_serde")]
+    pub history: Duration,
+}
+
+impl ScanSection {
+    /// The windows of both lanes.
+    pub fn windows(&self) -> RefreshWindows {
+        // `check` has refused what does not fit.
+        let convert = |duration| TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX);
+        RefreshWindows { early: convert(self.early_window), urgent: convert(self.urgent_window) }
+    }
+
+    /// The cron expressions of early and urgent lane.
+    ///
+    /// # Errors
+    /// Names the expression that is wrong.
+    pub fn crons(&self) -> Result<(Cron, Cron), ConfigurationError> {
+        let parse = |key, text: &str| {
+            CronParser::builder()
+                .seconds(Seconds::Optional)
+                .build()
+                .parse(text)
+                .map_err(|error| wrong(key, format!("`{text}` is not a cron expression: {error}")))
+        };
+        Ok((parse("scan.early", &self.early)?, parse("scan.urgent", &self.urgent)?))
+    }
+
+    pub(super) fn check(&self) -> Result<(), ConfigurationError> {
+        const LONGEST: Duration = Duration::from_secs(3_650 * 24 * 3_600);
+        self.crons()?;
+        if self.urgent_window.is_zero() {
+            return Err(wrong("scan.urgent_window", "must be more than 0"));
+        }
+        if self.early_window <= self.urgent_window || self.early_window > LONGEST {
+            return Err(wrong(
+                "scan.early_window",
+                "must be longer than scan.urgent_window, and at most 10 years",
+            ));
+        }
+        if self.claim.is_zero() || self.claim > self.early_window {
+            return Err(wrong(
+                "scan.claim",
+                "must be more than 0 and at most scan.early_window, or a lost message lets a token die",
+            ));
+        }
+        if self.history > LONGEST {
+            return Err(wrong("scan.history", "must be at most 10 years"));
+        }
+        if self.retry_every.is_zero() {
+            return Err(wrong("scan.retry_every", "must be more than 0"));
+        }
+        if !(1..=10_000).contains(&self.page_size) {
+            return Err(wrong("scan.page_size", "must be between 1 and 10000"));
+        }
+        Ok(())
+    }
+}
+
+/// `[worker]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WorkerSection {
+    /// Refreshes in flight at once.
+    pub concurrency: u16,
+    /// How long a refresh in flight may take to finish after SIGTERM.
+    #[serde(with = "humantime_serde")]
+    pub shutdown_grace: Duration,
+}
+
+impl WorkerSection {
+    pub(super) fn check(&self) -> Result<(), ConfigurationError> {
+        if self.concurrency == 0 {
+            return Err(wrong("worker.concurrency", "must be more than 0"));
+        }
+        Ok(())
+    }
+}
+
+/// `[call]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CallSection {
+    /// To reach a provider.
+    #[serde(with = "humantime_serde")]
+    pub connect_timeout: Duration,
+    /// For a whole call with its answer.
+    #[serde(with = "humantime_serde")]
+    pub timeout: Duration,
+    /// A longer answer is no token.
+    pub max_answer_bytes: usize,
+}
+
+impl CallSection {
+    pub(super) fn check(&self) -> Result<(), ConfigurationError> {
+        if self.timeout.is_zero() || self.timeout > Duration::from_secs(300) {
+            return Err(wrong("call.timeout", "must be more than 0 and at most 5m"));
+        }
+        if self.connect_timeout.is_zero() || self.connect_timeout >= self.timeout {
+            return Err(wrong("call.connect_timeout", "must be more than 0 and shorter than call.timeout"));
+        }
+        if self.max_answer_bytes == 0 {
+            return Err(wrong("call.max_answer_bytes", "must be more than 0"));
+        }
+        Ok(())
+    }
+}
+
+/// `[retry]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RetrySection {
+    /// The shortest wait.
+    #[serde(with = "humantime_serde")]
+    pub shortest: Duration,
+    /// The longest wait.
+    #[serde(with = "humantime_serde")]
+    pub longest: Duration,
+    /// How often a misconfigured connection is looked at.
+    #[serde(with = "humantime_serde")]
+    pub recheck: Duration,
+}
+
+impl RetrySection {
+    /// As a checked policy.
+    ///
+    /// # Errors
+    /// If the bounds contradict each other.
+    pub fn policy(&self) -> Result<RetryPolicy, ConfigurationError> {
+        RetryPolicy::new(self.shortest, self.longest, self.recheck)
+            .map_err(|error| ConfigurationError::Key(error.to_string()))
+    }
+}
+
+/// `[telemetry]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TelemetrySection {
+    /// How log lines look.
+    pub format: LogFormat,
+    /// What is logged.
+    pub filter: String,
+    /// Where traces go.
+    #[serde(default)]
+    pub otlp_endpoint: Option<String>,
+    /// Share of traces that is sampled.
+    pub sample_ratio: f64,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// One JSON object per line.
+    Json,
+    /// For people.
+    Pretty,
+    /// Pretty on a terminal, JSON elsewhere.
+    Auto,
+}
+
+impl TelemetrySection {
+    pub(super) fn check(&self) -> Result<(), ConfigurationError> {
+        if !(0.0..=1.0).contains(&self.sample_ratio) {
+            return Err(wrong("telemetry.sample_ratio", "must be between 0 and 1"));
+        }
+        if let Err(error) = self.filter.parse::<tracing_subscriber::EnvFilter>() {
+            return Err(wrong("telemetry.filter", error));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,164 @@
+//! A connection: a merchant's authorised link to a marketplace, and what is known of it.
+
+use std::fmt;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::secret::Secret;
+
+/// The `id` of a row of `ie_appinstall_connection`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ConnectionId(pub i64);
+
+impl fmt::Display for ConnectionId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+/// How many credentials were stored for a connection: 0 before the first, +1 for each one.
+///
+/// A result is stored only if the generation that was spent is still the current one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Generation(pub i64);
+
+impl Generation {
+    /// Of a connection for which nothing was stored yet.
+    pub const FIRST: Self = Self(0);
+
+    /// The generation that storing one more credential makes.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+impl fmt::Display for Generation {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+/// Names one refresh: `{connection_id}:{generation}`, the generation being the one that the refresh spends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct IdempotencyKey {
+    /// Whose credential is refreshed.
+    pub connection_id: ConnectionId,
+    /// The generation that is spent.
+    pub generation: Generation,
+}
+
+impl fmt::Display for IdempotencyKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}:{}", self.connection_id, self.generation)
+    }
+}
+
+/// What `token_refresh.state` says of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ConnectionState {
+    /// Kept fresh.
+    Active,
+    /// The provider refused the grant for good; the merchant has to authorise again.
+    NeedsReauth,
+    /// A rotating token was sent and its answer lost: nobody can know which token is valid.
+    Quarantined,
+    /// What the merchant entered, or our configuration, cannot make a request; looked at again now and then.
+    Misconfigured,
+    /// Its expiry is unknown, so it cannot be kept fresh on time.
+    Unmonitored,
+}
+
+impl ConnectionState {
+    /// Every state, for checks and labels.
+    pub const ALL: [Self; 5] =
+        [Self::Active, Self::NeedsReauth, Self::Quarantined, Self::Misconfigured, Self::Unmonitored];
+
+    /// As stored in the `state` column.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::NeedsReauth => "needs_reauth",
+            Self::Quarantined => "quarantined",
+            Self::Misconfigured => "misconfigured",
+            Self::Unmonitored => "unmonitored",
+        }
+    }
+
+    /// The reverse of [`Self::as_str`]; `None` for a word that this version does not know.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == text)
+    }
+
+    /// Whether the scans publish a connection in this state. The others wait for a person.
+    pub fn is_scanned(self) -> bool {
+        matches!(self, Self::Active | Self::Misconfigured)
+    }
+}
+
+impl fmt::Display for ConnectionState {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+/// One connection as a worker reads it before it decides. Holds secrets, so it has no `Debug`.
+pub struct LoadedConnection {
+    /// The connection.
+    pub id: ConnectionId,
+    /// `isActive` says `active`.
+    pub is_active: bool,
+    /// The token in use, if there is one.
+    pub access_token: Option<Secret>,
+    /// `accessTokenExpiryAt`; also a precondition of the commit, so that a reconnect in between wins.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// `inputFields` as stored: JSON, or what should be.
+    pub input_fields: Option<Secret>,
+    /// The current generation.
+    pub generation: Generation,
+    /// Where it stands.
+    pub state: ConnectionState,
+    /// Due again from here on, as planned when the token was stored.
+    pub refresh_at: Option<DateTime<Utc>>,
+    /// Not before this, after a failure.
+    pub next_attempt_at: Option<DateTime<Utc>>,
+    /// Another worker holds the connection until then.
+    pub leased_until: Option<DateTime<Utc>>,
+    /// Failures in a row.
+    pub failures: u32,
+    /// Somebody paused the provider.
+    pub is_paused: bool,
+}
+
+/// A credential that a provider granted. Holds secrets, so it has no `Debug`.
+#[derive(Clone)]
+pub struct Grant {
+    /// What calls are authorised with.
+    pub access_token: Secret,
+    /// When it stops to work.
+    pub expires_at: DateTime<Utc>,
+    /// How long it lives, counted from before the request was sent, so never too long.
+    pub lifetime: TimeDelta,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_state_reads_back_from_its_column() {
+        for state in ConnectionState::ALL {
+            assert_eq!(ConnectionState::parse(state.as_str()), Some(state));
+        }
+        assert_eq!(ConnectionState::parse("unheard_of"), None);
+    }
+
+    #[test]
+    fn the_idempotency_key_names_connection_and_spent_generation() {
+        let key = IdempotencyKey { connection_id: ConnectionId(42), generation: Generation(7) };
+        assert_eq!(key.to_string(), "42:7");
+    }
+}

@@ -1,0 +1,138 @@
+//! How a refresh ended, and what that means for its message.
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::connection::{ConnectionState, Generation};
+use super::failure::Failure;
+use super::message::MessageError;
+
+/// How the handling of one message ended. Exactly one of these for every message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// A new credential is stored.
+    Refreshed(Refreshed),
+    /// A credential was granted, but the connection had moved on before it could be stored: the other one stands.
+    Stale,
+    /// Nothing had to be called.
+    Skipped(Skip),
+    /// The provider was called, or could not be; the row says when to try again.
+    Failed(Failed),
+    /// The message cannot be read.
+    Undecodable(MessageError),
+    /// MySQL did not answer, so that nothing could be decided or, after a grant, stored.
+    Unavailable {
+        /// What did not answer, for the log.
+        detail: String,
+    },
+    /// Our code failed; the message comes again, and becomes a dead letter if it goes on like that.
+    Panicked,
+}
+
+/// A credential was stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refreshed {
+    /// The generation that it made.
+    pub generation: Generation,
+    /// When it expires.
+    pub expires_at: DateTime<Utc>,
+    /// When it was stored.
+    pub stored_at: DateTime<Utc>,
+    /// What the token before had left by then; negative if it had expired, `None` if there was none.
+    pub lead: Option<TimeDelta>,
+    /// Whether it can be read in the cache.
+    pub cached: Cached,
+}
+
+/// What became of the cache entries. A failure here undoes nothing: the row is marked and tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cached {
+    /// Written.
+    Written,
+    /// A newer generation stood there already.
+    Newer,
+    /// The cache did not answer; a repair is planned on the row.
+    Failed,
+}
+
+/// Why nothing had to be called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Skip {
+    /// The connection, its channel or its companion row is gone.
+    Gone,
+    /// The merchant or the platform switched it off.
+    Inactive,
+    /// Its token was renewed since, by somebody else.
+    AlreadyFresh,
+    /// A credential was stored since the message was published.
+    GenerationMovedOn,
+    /// It waits for a person.
+    Waiting(ConnectionState),
+    /// Its next attempt is not due yet.
+    NotYet,
+    /// Another worker is at it.
+    InFlight,
+    /// Somebody paused its provider.
+    Paused,
+}
+
+impl Skip {
+    /// For logs and labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Gone => "gone",
+            Self::Inactive => "inactive",
+            Self::AlreadyFresh => "already_fresh",
+            Self::GenerationMovedOn => "generation_moved_on",
+            Self::Waiting(state) => state.as_str(),
+            Self::NotYet => "not_yet",
+            Self::InFlight => "in_flight",
+            Self::Paused => "paused",
+        }
+    }
+}
+
+/// A refresh failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failed {
+    /// Why.
+    pub failure: Failure,
+    /// When it is tried again.
+    pub next_attempt_at: DateTime<Utc>,
+    /// The state that it is left in.
+    pub state: ConnectionState,
+}
+
+/// What to do with the message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Disposition {
+    /// Done with it: MySQL knows all that is needed.
+    Acknowledge,
+    /// Give it back: nothing was begun.
+    Requeue,
+    /// Put it aside for a person, with this reason.
+    DeadLetter(MessageError),
+}
+
+impl Outcome {
+    /// For logs and labels.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Refreshed(_) => "refreshed",
+            Self::Stale => "stale",
+            Self::Skipped(_) => "skipped",
+            Self::Failed(_) => "failed",
+            Self::Undecodable(_) => "undecodable",
+            Self::Unavailable { .. } => "unavailable",
+            Self::Panicked => "panicked",
+        }
+    }
+
+    /// What the outcome means for the message.
+    pub fn disposition(&self) -> Disposition {
+        match self {
+            Self::Refreshed(_) | Self::Stale | Self::Skipped(_) | Self::Failed(_) => Disposition::Acknowledge,
+            Self::Undecodable(error) => Disposition::DeadLetter(error.clone()),
+            Self::Unavailable { .. } | Self::Panicked => Disposition::Requeue,
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! Providers are data: a definition file says what a token call looks like, the operator's settings say where.
+
+pub mod answer;
+pub mod catalogue;
+pub mod definition;
+pub mod environment;
+pub mod request;
+pub mod template;
+
+use chrono::TimeDelta;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+
+use definition::Definition;
+
+/// What an operator may set for one provider: section `[providers.NAME]` of the configuration.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ProviderSettings {
+    /// The `channels.integrationType` of this provider; needed where the definition does not name one.
+    pub integration_type: Option<String>,
+    /// The environment of connections whose input does not choose one.
+    pub environment: Option<String>,
+    /// Values of environments: added to the definition's, or put in their place.
+    pub environments: BTreeMap<String, BTreeMap<String, String>>,
+    /// Life of a token in place of the definition's fixed one.
+    #[serde(with = "humantime_serde::option")]
+    pub token_lifetime: Option<std::time::Duration>,
+    /// Host, with port if need be, of the platform's refresh-connection endpoint; without it the step is left out.
+    pub refresh_connection_host: Option<String>,
+}
+
+/// A definition bound to the operator's settings.
+#[derive(Debug, Clone)]
+pub struct Provider {
+    /// The file's content.
+    pub definition: Definition,
+    /// The rows of `channels` that are this provider's; `None`: it is not scanned.
+    pub integration_type: Option<String>,
+    /// In place of the definition's fixed lifetime.
+    pub(crate) token_lifetime: Option<TimeDelta>,
+    pub(crate) refresh_connection_host: Option<String>,
+}
+
+impl Provider {
+    /// The name by which messages, settings and logs call it.
+    pub fn name(&self) -> &str {
+        &self.definition.name
+    }
+
+    /// The queue pool that it shares.
+    pub fn pool(&self) -> &str {
+        &self.definition.pool
+    }
+
+    /// Every operation for which the cache may hold a ready `Authorization` header.
+    pub fn operations(&self) -> impl Iterator<Item = &str> {
+        self.definition
+            .authorizations
+            .iter()
+            .flat_map(|authorization| authorization.operations.iter().map(String::as_str))
+    }
+}

@@ -1,0 +1,135 @@
+//! From a definition and a connection's input to a request. The only place where a secret becomes part of one.
+
+use serde_json::{Value, json};
+
+use crate::domain::channel::Channel;
+use crate::domain::connection::ConnectionId;
+use crate::domain::failure::Failure;
+use crate::domain::input_fields::InputFields;
+use crate::domain::secret::Secret;
+
+use super::Provider;
+use super::definition::Method;
+use super::environment::Values;
+use super::template::{Encoding, Template};
+
+/// A request ready to be sent. Holds secrets in URL, headers and body, so it has no `Debug`.
+pub struct ProviderRequest {
+    /// The method.
+    pub method: Method,
+    /// The URL with its query: never to be logged.
+    pub url: Secret,
+    /// The URL's template, which stands for it in logs, spans and errors.
+    pub endpoint: String,
+    /// Header fields, `content-type` included.
+    pub headers: Vec<(String, Secret)>,
+    /// The body.
+    pub body: Option<Secret>,
+}
+
+/// A ready `Authorization` header.
+pub struct ReadyHeader {
+    /// The operation that it serves.
+    pub operation: String,
+    /// Its value.
+    pub value: Secret,
+    /// Whether it dies with the token.
+    pub uses_token: bool,
+}
+
+impl Provider {
+    /// The request that creates a token for the connection with this input.
+    ///
+    /// # Errors
+    /// [`crate::domain::failure::FailureClass::Misconfigured`], naming the input or the configuration key.
+    pub fn token_request(&self, input: &InputFields) -> Result<ProviderRequest, Failure> {
+        let values = Values::of(self, input)?;
+        let request = &self.definition.token.request;
+        let render =
+            |template: &Template, encoding| template.render(encoding, &|variable| values.get(variable, None));
+        let mut url = render(&request.url, Encoding::Url)?;
+        if !request.query.is_empty() {
+            let query = pairs(&request.query, Encoding::Query, &render)?;
+            url = Secret::new(format!("{}?{}", url.expose(), query.expose()));
+        }
+        let mut headers = Vec::with_capacity(request.headers.len() + 1);
+        for (name, template) in &request.headers {
+            headers.push((name.clone(), render(template, Encoding::Header)?));
+        }
+        let mut body = None;
+        if !request.form.is_empty() {
+            headers.push(("content-type".into(), Secret::new("application/x-www-form-urlencoded")));
+            body = Some(pairs(&request.form, Encoding::Form, &render)?);
+        }
+        Ok(ProviderRequest {
+            method: request.method,
+            url,
+            endpoint: request.url.source().into(),
+            headers,
+            body,
+        })
+    }
+
+    /// The ready headers of the connection with this input and token.
+    ///
+    /// # Errors
+    /// As for [`Self::token_request`].
+    pub fn ready_headers(&self, input: &InputFields, token: &Secret) -> Result<Vec<ReadyHeader>, Failure> {
+        let values = Values::of(self, input)?;
+        let mut headers = Vec::new();
+        for authorization in &self.definition.authorizations {
+            let value = authorization
+                .value
+                .render(Encoding::Header, &|variable| values.get(variable, Some(token)))?;
+            headers.extend(authorization.operations.iter().map(|operation| ReadyHeader {
+                operation: operation.clone(),
+                value: value.clone(),
+                uses_token: authorization.uses_token(),
+            }));
+        }
+        Ok(headers)
+    }
+
+    /// The request to the platform's own refresh-connection endpoint, `None` where it is not configured.
+    ///
+    /// # Errors
+    /// As for [`Self::token_request`].
+    pub fn refresh_connection_request(
+        &self,
+        input: &InputFields,
+        connection_id: ConnectionId,
+        channel: &Channel,
+    ) -> Result<Option<ProviderRequest>, Failure> {
+        let Some(endpoint) = &self.definition.refresh_connection else { return Ok(None) };
+        if self.refresh_connection_host.is_none() {
+            return Ok(None);
+        }
+        let values = Values::of(self, input)?;
+        let url = endpoint.url.render(Encoding::Url, &|variable| values.get(variable, None))?;
+        let mut body = json!(channel);
+        if let Value::Object(members) = &mut body {
+            members.insert("connectionId".into(), json!(connection_id));
+        }
+        Ok(Some(ProviderRequest {
+            method: Method::Post,
+            url,
+            endpoint: endpoint.url.source().into(),
+            headers: vec![("content-type".into(), Secret::new("application/json"))],
+            body: Some(Secret::new(body.to_string())),
+        }))
+    }
+}
+
+/// Names come from the definition and are written as they are.
+fn pairs(
+    pairs: &[(String, Template)],
+    encoding: Encoding,
+    render: &dyn Fn(&Template, Encoding) -> Result<Secret, Failure>,
+) -> Result<Secret, Failure> {
+    let mut parts = Vec::with_capacity(pairs.len());
+    for (name, template) in pairs {
+        parts.push(zeroize::Zeroizing::new(format!("{name}={}", render(template, encoding)?.expose())));
+    }
+    let parts: Vec<&str> = parts.iter().map(|part| part.as_str()).collect();
+    Ok(Secret::new(parts.join("&")))
+}

@@ -1,0 +1,15 @@
+//! What the producer, the worker and the command line speak in common.
+//!
+//! [`domain`] decides and knows no I/O; [`ports`] say what we need of the outside; [`adapters`] are the
+//! outside: MySQL, MariaDB and SQLite through SeaORM, RabbitMQ through lapin, Redis through fred, HTTP through
+//! reqwest, and embedded parts that need no server. Only a binary's `app.rs` names an adapter.
+#![forbid(unsafe_code)]
+
+pub mod adapters;
+pub mod configuration;
+pub mod domain;
+#[path = "../migrations/migrations.rs"]
+pub mod migrations;
+pub mod ports;
+pub mod process;
+pub mod telemetry;

@@ -1,0 +1,68 @@
+//! The cache: what other systems read. MySQL is the truth; everything here can be written again from it.
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use thiserror::Error;
+
+use crate::domain::connection::{ConnectionId, Generation, IdempotencyKey};
+use crate::domain::provider::request::ReadyHeader;
+use crate::domain::secret::Secret;
+
+/// The cache of tokens, ready headers and connection details.
+#[async_trait]
+pub trait Cache: Send + Sync {
+    /// Removes the token, the details and the ready headers of `operations`. The generation is remembered, so that a
+    /// late writer of an older token stays out.
+    async fn clear(&self, connection_id: ConnectionId, operations: &[&str]) -> Result<(), CacheError>;
+
+    /// Writes `connectionDetail_{connectionId}`; `details` is a JSON array.
+    async fn put_details(&self, connection_id: ConnectionId, details: &str) -> Result<(), CacheError>;
+
+    /// Writes the token and the ready headers, all or none, unless a newer generation is there.
+    async fn put_token(&self, entry: &TokenEntry) -> Result<Put, CacheError>;
+
+    /// Marks that a refresh is in flight, until it is finished or `hold` has passed. `false` if somebody else's mark
+    /// stands.
+    async fn begin(
+        &self,
+        key: IdempotencyKey,
+        holder: &str,
+        hold: std::time::Duration,
+    ) -> Result<bool, CacheError>;
+
+    /// Removes the mark, if it is still `holder`'s.
+    async fn finish(&self, key: IdempotencyKey, holder: &str) -> Result<(), CacheError>;
+}
+
+/// A token and the headers made of it.
+pub struct TokenEntry {
+    /// Whose.
+    pub connection_id: ConnectionId,
+    /// The generation of the token.
+    pub generation: Generation,
+    /// The bare token.
+    pub token: Secret,
+    /// When the token, and each header that holds it, has to be gone from the cache.
+    pub expires_at: DateTime<Utc>,
+    /// The headers per operation.
+    pub headers: Vec<ReadyHeader>,
+}
+
+/// What a write of a token came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Put {
+    /// The entry stands.
+    Written,
+    /// A newer generation stands, or the token has expired already; nothing was written.
+    Refused,
+}
+
+/// The cache did not do what was asked.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("the cache did not {operation}: {problem}")]
+pub struct CacheError {
+    /// What was asked, in words.
+    pub operation: &'static str,
+    /// What the client says, without keys' values.
+    pub problem: String,
+}

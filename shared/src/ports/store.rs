@@ -1,0 +1,261 @@
+//! The store: MySQL is the truth. Split by who may see what: the producer's port reads no secret.
+
+use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
+use thiserror::Error;
+
+use crate::domain::channel::Channel;
+use crate::domain::connection::{ConnectionId, ConnectionState, Generation, LoadedConnection};
+use crate::domain::failure::Failure;
+use crate::domain::secret::Secret;
+use crate::domain::window::RefreshWindows;
+
+/// What the producer asks of the store.
+#[async_trait]
+pub trait ScanStore: Send + Sync {
+    /// One page of due connections, in a stable order, after the place where the page before ended.
+    async fn due_page(
+        &self,
+        scan: &DueScan,
+        after: Option<PageKey>,
+        limit: u32,
+    ) -> Result<DuePage, StoreError>;
+
+    /// Enrols those that are new and claims all that nobody else has claimed, until `until`. Answers the claimed ones.
+    async fn claim(&self, due: &[DueConnection], claim: Claim) -> Result<Vec<DueConnection>, StoreError>;
+
+    /// Names of the providers that somebody paused.
+    async fn paused_providers(&self) -> Result<Vec<String>, StoreError>;
+
+    /// Deletes history of failed attempts from before `before`, a bounded number of rows. Answers how many.
+    async fn prune_attempts(&self, before: DateTime<Utc>) -> Result<u64, StoreError>;
+}
+
+/// What a page of due connections is taken from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DueScan {
+    /// Rows of `channels` with this `integrationType`.
+    pub integration_type: String,
+    /// Which of them are due.
+    pub due: Due,
+    /// The time to judge by.
+    pub now: DateTime<Utc>,
+}
+
+/// Which connections are due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    /// Not expired, and expiring within this time.
+    Expiring(TimeDelta),
+    /// Expired, or expiring within this time.
+    ExpiredOrExpiring(TimeDelta),
+    /// Never given an expiry.
+    NeverRefreshed,
+    /// Their next attempt after a failure, or a repair of their cache entries, is due.
+    NextAttempt,
+}
+
+/// Where a page ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageKey {
+    /// Expiry or next attempt of the last row, whichever the scan goes by.
+    pub at: Option<DateTime<Utc>>,
+    /// Its connection.
+    pub connection_id: ConnectionId,
+}
+
+/// One page.
+#[derive(Debug, Clone, Default)]
+pub struct DuePage {
+    /// The due connections.
+    pub due: Vec<DueConnection>,
+    /// Rows that cannot be read. They are passed over, counted and named.
+    pub unreadable: Vec<UnreadableRow>,
+    /// Where to go on; `None` after the last page.
+    pub next: Option<PageKey>,
+}
+
+/// A due connection, without anything secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DueConnection {
+    /// The connection.
+    pub connection_id: ConnectionId,
+    /// Its generation; `None` if it is not enrolled yet.
+    pub generation: Option<Generation>,
+    /// When its token expires.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// Its next attempt, where one is planned.
+    pub next_attempt_at: Option<DateTime<Utc>>,
+}
+
+/// A row with a value that no version of the table should hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnreadableRow {
+    /// Which one, where that much can be read.
+    pub connection_id: Option<ConnectionId>,
+    /// What is wrong with which column.
+    pub problem: String,
+}
+
+/// A claim on a page of connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claim {
+    /// Tells this claim from every other.
+    pub id: i64,
+    /// The time to judge by.
+    pub now: DateTime<Utc>,
+    /// Until then nobody else claims them.
+    pub until: DateTime<Utc>,
+}
+
+/// What the worker asks of the store.
+#[async_trait]
+pub trait RefreshStore: Send + Sync {
+    /// Everything that a refresh needs; `None` if the connection, its companion row, or its channel of that
+    /// integration type is gone.
+    async fn load(
+        &self,
+        connection_id: ConnectionId,
+        provider: &str,
+        integration_type: Option<&str>,
+    ) -> Result<Option<LoadedConnection>, StoreError>;
+
+    /// The connection's channels in id order.
+    async fn channels(&self, connection_id: ConnectionId) -> Result<Vec<Channel>, StoreError>;
+
+    /// Writes a channel's members; `false` if it is gone or belongs to another connection.
+    async fn update_channel(
+        &self,
+        connection_id: ConnectionId,
+        channel: &Channel,
+    ) -> Result<bool, StoreError>;
+
+    /// Stores a credential by compare-and-swap on the generation that was spent and the expiry that was loaded.
+    async fn commit(&self, commit: &Commit) -> Result<Committed, StoreError>;
+
+    /// Writes a failure down; `false` if the generation moved on meanwhile.
+    async fn record_failure(&self, failure: &FailureRecord) -> Result<bool, StoreError>;
+
+    /// Ends the claim of a connection, and sets its next attempt. Nothing happens if the generation moved on.
+    async fn release(
+        &self,
+        connection_id: ConnectionId,
+        generation: Generation,
+        next_attempt_at: Option<DateTime<Utc>>,
+    ) -> Result<(), StoreError>;
+}
+
+/// A credential to be stored.
+pub struct Commit {
+    /// Whose.
+    pub connection_id: ConnectionId,
+    /// The generation that was spent: the first precondition.
+    pub spent: Generation,
+    /// The expiry that was loaded: the second one, so that a merchant's reconnect in between wins.
+    pub loaded_expiry: Option<DateTime<Utc>>,
+    /// The new token.
+    pub access_token: Secret,
+    /// When it was granted.
+    pub generated_at: DateTime<Utc>,
+    /// When it expires.
+    pub expires_at: DateTime<Utc>,
+    /// How long it lives.
+    pub lifetime: TimeDelta,
+    /// When it is due again.
+    pub refresh_at: DateTime<Utc>,
+}
+
+/// What a commit came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Committed {
+    /// Stored, as this generation.
+    Applied(Generation),
+    /// The connection had moved on; nothing was stored.
+    Stale,
+}
+
+/// A failure to be written down.
+#[derive(Debug, Clone)]
+pub struct FailureRecord {
+    /// Whose.
+    pub connection_id: ConnectionId,
+    /// The generation that it concerns: the precondition.
+    pub generation: Generation,
+    /// Class and detail.
+    pub failure: Failure,
+    /// When it happened.
+    pub at: DateTime<Utc>,
+    /// When the connection is tried again.
+    pub next_attempt_at: DateTime<Utc>,
+    /// The state it is left in.
+    pub state: ConnectionState,
+}
+
+/// The store did not do what was asked.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum StoreError {
+    /// It cannot be reached, or gave up under load; the same again may succeed.
+    #[error("the database did not {operation}: {problem}")]
+    Unavailable {
+        /// What was asked, in words.
+        operation: &'static str,
+        /// What the driver says.
+        problem: String,
+    },
+    /// It refuses a value that we write; the same again would fail again.
+    #[error("the database refused to {operation}: {problem}")]
+    Refused {
+        /// What was asked, in words.
+        operation: &'static str,
+        /// What it refuses and what to do.
+        problem: String,
+    },
+    /// A row holds what it must not.
+    #[error("the database's row cannot be read to {operation}: {problem}")]
+    Unreadable {
+        /// What was asked, in words.
+        operation: &'static str,
+        /// Which column, and what is wrong.
+        problem: String,
+    },
+}
+
+/// What an overview asks of the store.
+#[async_trait]
+pub trait CensusStore: Send + Sync {
+    /// Counts the active connections of an integration type.
+    async fn census(
+        &self,
+        integration_type: &str,
+        windows: &RefreshWindows,
+        now: DateTime<Utc>,
+    ) -> Result<Census, StoreError>;
+
+    /// Active connections whose token expired after `since` and by `now`, and has not been renewed.
+    async fn expired_between(
+        &self,
+        integration_type: &str,
+        since: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<ConnectionId>, StoreError>;
+}
+
+/// How a fleet stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Census {
+    /// Active connections.
+    pub connections: u64,
+    /// Those with a token that has not expired.
+    pub valid: u64,
+    /// Those inside the early window, expired or never refreshed.
+    pub due: u64,
+    /// The soonest expiry that lies ahead.
+    pub next_expiry: Option<DateTime<Utc>>,
+}
+
+impl Census {
+    /// Those without a valid token.
+    pub fn expired(&self) -> u64 {
+        self.connections.saturating_sub(self.valid)
+    }
+}

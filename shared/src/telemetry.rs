@@ -1,0 +1,6 @@
+//! Logs and traces.
+
+pub mod propagation;
+mod setup;
+
+pub use setup::{Telemetry, TelemetryError};

@@ -1,0 +1,95 @@
+//! Starting logs and traces, and flushing them at the end.
+
+use opentelemetry::trace::TracerProvider;
+use opentelemetry_otlp::WithExportConfig;
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
+use thiserror::Error;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
+
+use crate::configuration::{LogFormat, TelemetrySection};
+
+/// Running telemetry. Has to be shut down from `main`, so that the last spans are sent.
+pub struct Telemetry {
+    provider: Option<SdkTracerProvider>,
+}
+
+/// Telemetry that cannot start.
+#[derive(Debug, Error)]
+pub enum TelemetryError {
+    /// The exporter cannot be built.
+    #[error("telemetry.otlp_endpoint: the exporter cannot be built: {0}")]
+    Exporter(String),
+    /// The filter cannot be read.
+    #[error("telemetry.filter: {0}")]
+    Filter(#[from] tracing_subscriber::filter::ParseError),
+    /// Something in this process logs already.
+    #[error("telemetry is started already")]
+    Started,
+}
+
+impl Telemetry {
+    /// Starts logs on standard error and, with an endpoint, traces by OTLP.
+    ///
+    /// # Errors
+    /// Names the key that is at fault.
+    pub fn start(
+        section: &TelemetrySection,
+        service: &'static str,
+        is_terminal: bool,
+    ) -> Result<Self, TelemetryError> {
+        let filter: EnvFilter = section.filter.parse()?;
+        let is_json = match section.format {
+            LogFormat::Json => true,
+            LogFormat::Pretty => false,
+            LogFormat::Auto => !is_terminal,
+        };
+        let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(is_terminal);
+        let lines = if is_json { lines.json().flatten_event(true).boxed() } else { lines.boxed() };
+        let provider =
+            section.otlp_endpoint.as_deref().map(|endpoint| tracer_provider(section, service, endpoint));
+        let provider = provider.transpose()?;
+        let spans = provider.as_ref().map(|provider| {
+            // Our own spans only: clients open spans of their own that live as long as the connection.
+            tracing_opentelemetry::layer()
+                .with_tracer(provider.tracer("freshet"))
+                .with_filter(filter_fn(|metadata| metadata.target().starts_with("freshet")))
+        });
+        tracing_subscriber::registry()
+            .with(spans)
+            .with(lines.with_filter(filter))
+            .try_init()
+            .map_err(|_| TelemetryError::Started)?;
+        Ok(Self { provider })
+    }
+
+    /// Sends what is left. Waits for the exporter, at most for its own time-out.
+    pub async fn shutdown(self) {
+        let Some(provider) = self.provider else { return };
+        // It blocks, and its exporter needs this runtime's threads meanwhile.
+        let flushed = tokio::task::spawn_blocking(move || provider.shutdown()).await;
+        if let Ok(Err(error)) = flushed {
+            tracing::warn!(%error, "the last spans could not be sent");
+        }
+    }
+}
+
+fn tracer_provider(
+    section: &TelemetrySection,
+    service: &'static str,
+    endpoint: &str,
+) -> Result<SdkTracerProvider, TelemetryError> {
+    let exporter = opentelemetry_otlp::SpanExporter::builder()
+        .with_tonic()
+        .with_endpoint(endpoint)
+        .build()
+        .map_err(|error| TelemetryError::Exporter(error.to_string()))?;
+    Ok(SdkTracerProvider::builder()
+        .with_batch_exporter(exporter)
+        .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(section.sample_ratio))))
+        .with_resource(Resource::builder().with_service_name(service).build())
+        .build())
+}

@@ -1,0 +1,11 @@
+//! What the tests of the fleet stand on: real services of their own, isolation between tests that run at the
+//! same moment, and waiting for conditions instead of sleeping.
+#![forbid(unsafe_code)]
+
+pub mod command;
+pub mod environment;
+pub mod isolation;
+pub mod management;
+pub mod services;
+pub mod smoke;
+pub mod waiting;

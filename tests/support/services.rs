@@ -1,0 +1,27 @@
+//! Private servers: MariaDB, RabbitMQ and Redis on free loopback ports, with their data in a temporary folder.
+//!
+//! Each server is a struct of its own with `start`, `stop`, `kill` and `restart` (same port, same data), for tests
+//! that take one away. [`PrivateServices`] starts all that the environment does not name already.
+//!
+//! Nothing survives whoever started it. An owner that ends normally or by an error drops its servers; for one that
+//! is killed, `setpriv --pdeathsig` ends the servers at once, and a [guard](guard) takes what is left.
+//! The parent-death signal follows the *thread* that spawned the server: start servers on a thread that stays, as
+//! a test's own current-thread runtime does, never through `spawn_blocking`.
+
+mod folder;
+mod guard;
+mod instance;
+mod mariadb;
+mod ports;
+mod private;
+mod process;
+mod programs;
+mod rabbitmq;
+mod redis;
+
+pub(crate) use guard::Guard;
+pub use mariadb::MariaDb;
+pub use private::PrivateServices;
+pub(crate) use programs::ending_with_us;
+pub use rabbitmq::RabbitMq;
+pub use redis::Redis;

@@ -1,0 +1,117 @@
+//! A private MariaDB with a user `freshet` who may do everything, over TCP from this machine.
+
+use std::net::Ipv4Addr;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use nix::unistd::Uid;
+use sea_orm::{ConnectOptions, ConnectionTrait, Database};
+
+use super::instance::Instance;
+use super::ports::free_port;
+use super::programs::{ending_with_us, find, require};
+
+const SERVER: &str = "mariadbd";
+const INSTALLER: &str = "mariadb-install-db";
+const PACKAGE: &str = "mariadb-server";
+
+/// The server runs it at each start.
+const USERS: &str = "\
+CREATE USER IF NOT EXISTS `freshet`@`127.0.0.1` IDENTIFIED BY 'freshet';
+GRANT ALL PRIVILEGES ON *.* TO `freshet`@`127.0.0.1` WITH GRANT OPTION;
+";
+
+/// A running MariaDB server; killed and removed when dropped.
+pub struct MariaDb {
+    instance: Instance,
+    port: u16,
+}
+
+impl MariaDb {
+    /// Whether this machine has the programs at all.
+    pub fn is_installed() -> bool {
+        find(SERVER).is_some() && find(INSTALLER).is_some()
+    }
+
+    /// Prepares a data folder and starts a server on a free port.
+    pub async fn start() -> Result<Self> {
+        let mut mariadb = Self { instance: Instance::create("mariadb")?, port: free_port()? };
+        mariadb.instance.folder().write("users.sql", USERS)?;
+        mariadb.install().await?;
+        mariadb.launch().await?;
+        Ok(mariadb)
+    }
+
+    /// `mysql://user:password@127.0.0.1:PORT`, without a database; stays the same over restarts.
+    pub fn url(&self) -> String {
+        format!("mysql://freshet:freshet@{}:{}", Ipv4Addr::LOCALHOST, self.port)
+    }
+
+    /// Shuts down in good order.
+    pub async fn stop(&mut self) -> Result<()> {
+        self.instance.stop().await
+    }
+
+    /// SIGKILL; what was committed is there after a restart.
+    pub fn kill(&mut self) -> Result<()> {
+        self.instance.kill()
+    }
+
+    /// Starts anew on the same port and data, after a SIGKILL where it still runs.
+    pub async fn restart(&mut self) -> Result<()> {
+        self.instance.kill()?;
+        self.launch().await
+    }
+
+    /// Stops the server's clock: connections stay open, nothing is answered.
+    pub fn freeze(&self) -> Result<()> {
+        self.instance.freeze()
+    }
+
+    /// Lets a frozen server go on.
+    pub fn thaw(&self) -> Result<()> {
+        self.instance.thaw()
+    }
+
+    async fn install(&mut self) -> Result<()> {
+        let mut command = self.command(INSTALLER)?;
+        command.args(["--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve"]);
+        self.instance.prepare(command).await
+    }
+
+    async fn launch(&mut self) -> Result<()> {
+        let file =
+            |option: &str, name: &str| format!("--{option}={}", self.instance.path().join(name).display());
+        let mut command = self.command(SERVER)?;
+        command
+            // Without it each login waits for a name server.
+            .arg("--skip-name-resolve")
+            .args(["--bind-address=127.0.0.1", &format!("--port={}", self.port)])
+            .args([file("socket", "mariadb.sock"), file("pid-file", "mariadb.pid"), file("init-file", "users.sql")])
+            .args(["--character-set-server=utf8mb4", "--max-connections=500", "--innodb-buffer-pool-size=128M"])
+            // Commits survive SIGKILL of the server; only a crash of the machine would lose a second of them.
+            .arg("--innodb-flush-log-at-trx-commit=2");
+        let url = self.url();
+        self.instance.launch(command, async || answers(&url).await).await
+    }
+
+    fn command(&self, program: &str) -> Result<Command> {
+        let mut command = ending_with_us(require(program, PACKAGE)?);
+        // It must come first.
+        command.arg("--no-defaults");
+        command.arg(format!("--datadir={}", self.instance.path().join("data").display()));
+        if Uid::effective().is_root() {
+            command.arg("--user=root");
+        }
+        Ok(command)
+    }
+}
+
+async fn answers(url: &str) -> Result<()> {
+    let mut options = ConnectOptions::new(url);
+    options.max_connections(1).connect_timeout(Duration::from_millis(500)).sqlx_logging(false);
+    let connection = Database::connect(options).await.context("no connection")?;
+    connection.execute_unprepared("SELECT 1").await.context("no answer to SELECT 1")?;
+    connection.close().await.context("the connection does not close")
+}

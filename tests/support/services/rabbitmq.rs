@@ -1,0 +1,87 @@
+//! A private RabbitMQ with its management API, and the private `epmd` that Erlang wants beside it.
+
+mod broker;
+mod epmd;
+
+use std::net::Ipv4Addr;
+
+use anyhow::{Context, Result};
+use lapin::{Connection, ConnectionProperties};
+
+use self::broker::Broker;
+use self::epmd::Epmd;
+use super::programs::find;
+use crate::management::Management;
+
+/// A running RabbitMQ server with the user `guest`; killed and removed when dropped. The broker is dropped first:
+/// one without its `epmd` would start another that outlives us.
+pub struct RabbitMq {
+    broker: Broker,
+    _epmd: Epmd,
+}
+
+impl RabbitMq {
+    /// Whether this machine has the programs at all.
+    pub fn is_installed() -> bool {
+        broker::find_server().is_some() && find(epmd::PROGRAM).is_some()
+    }
+
+    /// Starts a broker on free ports.
+    pub async fn start() -> Result<Self> {
+        let epmd = Epmd::start().await?;
+        let broker = Broker::create(epmd.port())?;
+        let mut rabbitmq = Self { broker, _epmd: epmd };
+        rabbitmq.launch().await?;
+        Ok(rabbitmq)
+    }
+
+    /// `amqp://guest:guest@127.0.0.1:PORT`, without a virtual host; stays the same over restarts.
+    pub fn url(&self) -> String {
+        format!("amqp://guest:guest@{}:{}", Ipv4Addr::LOCALHOST, self.broker.amqp_port)
+    }
+
+    /// `http://guest:guest@127.0.0.1:PORT`; stays the same over restarts.
+    pub fn management_url(&self) -> String {
+        format!("http://guest:guest@{}:{}", Ipv4Addr::LOCALHOST, self.broker.management_port)
+    }
+
+    /// Shuts down in good order.
+    pub async fn stop(&mut self) -> Result<()> {
+        self.broker.instance.stop().await
+    }
+
+    /// SIGKILL; messages that were confirmed are there after a restart. Queues and exchanges are, too, unless they
+    /// were declared in the last few seconds: those the broker still holds in memory.
+    pub fn kill(&mut self) -> Result<()> {
+        self.broker.instance.kill()
+    }
+
+    /// Starts anew on the same ports and data, after a SIGKILL where it still runs.
+    pub async fn restart(&mut self) -> Result<()> {
+        self.broker.instance.kill()?;
+        self.launch().await
+    }
+
+    /// Stops the broker's clock: connections stay open, nothing is answered.
+    pub fn freeze(&self) -> Result<()> {
+        self.broker.instance.freeze()
+    }
+
+    /// Lets a frozen broker go on.
+    pub fn thaw(&self) -> Result<()> {
+        self.broker.instance.thaw()
+    }
+
+    async fn launch(&mut self) -> Result<()> {
+        let command = self.broker.command()?;
+        let (url, management) = (self.url(), Management::new(&self.management_url())?);
+        self.broker.instance.launch(command, async || answers(&url, &management).await).await
+    }
+}
+
+async fn answers(url: &str, management: &Management) -> Result<()> {
+    management.get("api/overview").await?;
+    let connection =
+        Connection::connect(url, ConnectionProperties::default()).await.context("no connection")?;
+    connection.close(200, "".into()).await.context("the connection does not close")
+}

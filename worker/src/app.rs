@@ -1,0 +1,168 @@
+//! Where the worker's parts are put together; the only place of it that names adapters.
+
+use std::num::NonZeroU16;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use freshet_shared::adapters::database::Database;
+use freshet_shared::adapters::http::{HttpCaller, HttpSettings};
+use freshet_shared::adapters::rabbitmq::{Prefetch, RabbitMq, RabbitMqSettings};
+use freshet_shared::adapters::redis::{RedisCache, RedisSettings};
+use freshet_shared::adapters::system::{SystemClock, SystemRandomness};
+use freshet_shared::configuration::{CallSection, Configuration, ConfigurationError};
+use freshet_shared::migrations::is_current;
+use freshet_shared::ports::cache::Cache;
+use freshet_shared::ports::clock::Clock;
+use freshet_shared::ports::provider::ProviderCaller;
+use freshet_shared::ports::randomness::Randomness;
+use freshet_shared::ports::store::RefreshStore;
+use freshet_shared::process::shutdown_on_signal;
+use tokio_util::sync::CancellationToken;
+
+use crate::arguments::Command;
+use crate::pool::{Observer, PoolReport, PoolSettings, run};
+use crate::refresh::Refresher;
+
+/// A mark outlives a call by this much, so that it covers the commit too.
+const MARK_BEYOND_CALL: Duration = Duration::from_secs(30);
+
+/// The worker, ready to run.
+pub struct App {
+    refresher: Arc<Refresher>,
+    broker: Arc<RabbitMq>,
+    prefetch: Prefetch,
+    settings: PoolSettings,
+    database: Database,
+    cache: Arc<RedisCache>,
+}
+
+impl App {
+    /// Reads the configuration and opens database, cache and the broker's session.
+    ///
+    /// # Errors
+    /// Names the key or the service that is at fault.
+    pub async fn build(configuration: &Configuration) -> anyhow::Result<Self> {
+        let url = Configuration::required("database.url", configuration.database.url.as_ref())?;
+        let broker = Configuration::required("rabbitmq.url", configuration.rabbitmq.url.as_ref())?;
+        let redis = Configuration::required("redis.url", configuration.redis.url.as_ref())?;
+        let providers = configuration.providers()?;
+        let concurrency = NonZeroU16::new(configuration.worker.concurrency)
+            .ok_or_else(|| ConfigurationError::Key("worker.concurrency: must be more than 0".into()))?;
+        let broker = RabbitMq::new(
+            RabbitMqSettings {
+                url: broker.clone(),
+                heartbeat: configuration.rabbitmq.heartbeat,
+                operation_timeout: configuration.rabbitmq.operation_timeout,
+                delivery_limit: configuration.rabbitmq.delivery_limit,
+                connection_name: format!("freshet-worker-{:016x}", SystemRandomness.next()),
+            },
+            &providers.pools(),
+        )
+        .map_err(|error| ConfigurationError::Key(format!("rabbitmq.url: {error}")))?;
+        let redis = RedisSettings {
+            url: redis.clone(),
+            key_prefix: configuration.redis.key_prefix.clone(),
+            command_timeout: configuration.redis.command_timeout,
+            connections: configuration.redis.connections,
+        };
+        let cache = RedisCache::connect(redis, Arc::new(SystemClock))
+            .map_err(|error| ConfigurationError::Key(format!("redis.url: {error}")))?;
+        let cache = Arc::new(cache);
+        let caller = caller(&configuration.call)?;
+        let database = Database::open(url, &configuration.database).await?;
+        anyhow::ensure!(
+            is_current(&database).await.context("the database's version cannot be read")?,
+            "the database is not migrated to this version: run `freshet migrate`"
+        );
+        let refresher = refresher(
+            configuration,
+            Arc::new(database.clone()),
+            cache.clone(),
+            caller,
+            Arc::new(SystemClock),
+            Arc::new(SystemRandomness),
+        )?;
+        Ok(Self {
+            refresher: Arc::new(refresher),
+            broker,
+            prefetch: Prefetch { urgent: concurrency, early: concurrency },
+            settings: pool_settings(configuration),
+            database,
+            cache,
+        })
+    }
+
+    /// Works until `shutdown`, and closes what was opened.
+    ///
+    /// # Errors
+    /// If consuming cannot go on.
+    pub async fn run(self, observer: Observer, shutdown: CancellationToken) -> anyhow::Result<PoolReport> {
+        let consumer = Box::new(self.broker.consumer(self.prefetch));
+        let report = run(self.refresher, consumer, self.settings, observer, shutdown).await;
+        self.cache.close().await;
+        self.database.close().await;
+        Ok(report?)
+    }
+}
+
+/// Calls to providers over HTTP.
+///
+/// # Errors
+/// If no client can be built, for example where there are no CA certificates.
+pub fn caller(section: &CallSection) -> anyhow::Result<Arc<dyn ProviderCaller>> {
+    let settings = HttpSettings {
+        connect_timeout: section.connect_timeout,
+        timeout: section.timeout,
+        max_answer_bytes: section.max_answer_bytes,
+        user_agent: concat!("freshet/", env!("CARGO_PKG_VERSION")).to_owned(),
+    };
+    Ok(Arc::new(HttpCaller::new(settings)?))
+}
+
+/// What a refresh works with, from the configuration and the given parts.
+///
+/// # Errors
+/// Names the key that is at fault.
+pub fn refresher(
+    configuration: &Configuration,
+    store: Arc<dyn RefreshStore>,
+    cache: Arc<dyn Cache>,
+    caller: Arc<dyn ProviderCaller>,
+    clock: Arc<dyn Clock>,
+    randomness: Arc<dyn Randomness>,
+) -> anyhow::Result<Refresher> {
+    Ok(Refresher {
+        holder: format!("worker-{:016x}", randomness.next()),
+        in_flight: configuration.call.timeout + MARK_BEYOND_CALL,
+        providers: configuration.providers()?,
+        windows: configuration.scan.windows(),
+        retry: configuration.retry.policy()?,
+        store,
+        cache,
+        caller,
+        clock,
+        randomness,
+    })
+}
+
+/// How the pool runs, from the configuration.
+pub fn pool_settings(configuration: &Configuration) -> PoolSettings {
+    PoolSettings {
+        concurrency: configuration.worker.concurrency.into(),
+        grace: configuration.worker.shutdown_grace,
+    }
+}
+
+/// Does what the command line asks for.
+///
+/// # Errors
+/// Names the key or the service that is at fault.
+pub async fn execute(command: Command, configuration: Configuration) -> anyhow::Result<ExitCode> {
+    let Command::Run = command;
+    let app = App::build(&configuration).await?;
+    let report = app.run(Arc::new(|_| ()), shutdown_on_signal()?).await?;
+    tracing::info!(handled = report.handled, abandoned = report.abandoned, "worker stopped");
+    Ok(ExitCode::from(u8::from(report.abandoned > 0)))
+}

@@ -1,0 +1,157 @@
+//! One job: from a delivery to its settlement.
+
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use freshet_shared::domain::connection::ConnectionId;
+use freshet_shared::domain::lane::Lane;
+use freshet_shared::domain::message::RefreshMessage;
+use freshet_shared::domain::outcome::{Disposition, Outcome};
+use freshet_shared::ports::queue::Delivery;
+use freshet_shared::telemetry::propagation::follow;
+use futures_util::FutureExt;
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, Span, field, info_span};
+
+use crate::refresh::{Refresher, refresh};
+
+/// How long a job waits for a database that does not answer before it asks again.
+const DATABASE_WAIT: Duration = Duration::from_secs(2);
+
+/// What a job came to, for whoever counts.
+#[derive(Debug, Clone)]
+pub struct JobReport {
+    /// Where the message came from.
+    pub lane: Lane,
+    /// The provider that it names, if it could be read.
+    pub provider: Option<String>,
+    /// The connection that it names, if it could be read.
+    pub connection_id: Option<ConnectionId>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// From the delivery to the outcome.
+    pub elapsed: Duration,
+}
+
+/// Handles one delivery: decodes, refreshes, settles.
+pub async fn handle(refresher: &Refresher, delivery: Delivery, shutdown: &CancellationToken) -> JobReport {
+    let span = info_span!(
+        "process",
+        otel.name = "process freshet.refresh",
+        otel.kind = "consumer",
+        messaging.system = "rabbitmq",
+        messaging.operation.type = "process",
+        messaging.destination.name = "freshet.refresh",
+        messaging.message.id = field::Empty,
+        freshet.connection_id = field::Empty,
+        freshet.generation = field::Empty,
+        freshet.provider = field::Empty,
+        freshet.lane = delivery.lane.as_str(),
+        freshet.outcome = field::Empty,
+        error.type = field::Empty,
+    );
+    follow(&span, &delivery.context);
+    handle_in_span(refresher, delivery, shutdown).instrument(span).await
+}
+
+async fn handle_in_span(
+    refresher: &Refresher,
+    delivery: Delivery,
+    shutdown: &CancellationToken,
+) -> JobReport {
+    let begun = tokio::time::Instant::now();
+    let lane = delivery.lane;
+    let (provider, connection_id, outcome) = match RefreshMessage::decode(&delivery.body) {
+        Ok(message) => {
+            name(&message);
+            let outcome = outcome(refresher, &message, delivery.redelivered, shutdown).await;
+            (Some(message.provider), Some(message.connection_id), outcome)
+        }
+        Err(error) => (None, None, Outcome::Undecodable(error)),
+    };
+    tell(&outcome);
+    settle(delivery, &outcome).await;
+    JobReport { lane, provider, connection_id, outcome, elapsed: begun.elapsed() }
+}
+
+/// While the database is away a job waits with its slot: no other job could do better, and a message that went back and
+/// forth would end as a dead letter.
+async fn outcome(
+    refresher: &Refresher,
+    message: &RefreshMessage,
+    redelivered: bool,
+    shutdown: &CancellationToken,
+) -> Outcome {
+    let mut is_again = redelivered;
+    loop {
+        let attempt = AssertUnwindSafe(refresh(refresher, message, is_again)).catch_unwind().await;
+        let outcome = attempt.unwrap_or(Outcome::Panicked);
+        let Outcome::Unavailable { detail } = &outcome else { return outcome };
+        if shutdown.is_cancelled() {
+            return outcome;
+        }
+        tracing::warn!(detail, "waiting for the database");
+        tokio::select! {
+            () = refresher.clock.sleep(DATABASE_WAIT) => {}
+            () = shutdown.cancelled() => return outcome,
+        }
+        is_again = true;
+    }
+}
+
+fn name(message: &RefreshMessage) {
+    let span = Span::current();
+    span.record("messaging.message.id", field::display(message.idempotency_key()));
+    span.record("freshet.connection_id", message.connection_id.0);
+    span.record("freshet.generation", message.generation.0);
+    span.record("freshet.provider", message.provider.as_str());
+}
+
+/// Says once, here, how the job ended.
+fn tell(outcome: &Outcome) {
+    let span = Span::current();
+    span.record("freshet.outcome", outcome.as_str());
+    match outcome {
+        Outcome::Refreshed(refreshed) => {
+            let lead_s = refreshed.lead.map(|lead| lead.num_seconds());
+            tracing::debug!(generation = refreshed.generation.0, expires_at = %refreshed.expires_at, lead_s, "refreshed");
+        }
+        Outcome::Skipped(skip) => tracing::debug!(reason = skip.as_str(), "nothing to do"),
+        Outcome::Stale => tracing::info!("the connection moved on meanwhile; its newer token stands"),
+        Outcome::Failed(failed) => {
+            span.record("error.type", failed.failure.class.as_str());
+            tracing::warn!(
+                class = %failed.failure.class,
+                state = %failed.state,
+                next_attempt_at = %failed.next_attempt_at,
+                "refresh failed: {}",
+                failed.failure.detail
+            );
+        }
+        Outcome::Undecodable(error) => {
+            span.record("error.type", error.reason());
+            tracing::error!(reason = error.reason(), "message goes to the dead letters: {error}");
+        }
+        Outcome::Unavailable { detail } => {
+            span.record("error.type", "unavailable");
+            tracing::error!("message goes back to its queue: {detail}");
+        }
+        Outcome::Panicked => {
+            span.record("error.type", "panicked");
+            tracing::error!("the refresh panicked: report this; its message goes back to its queue");
+        }
+    }
+}
+
+async fn settle(delivery: Delivery, outcome: &Outcome) {
+    let Delivery { body, settle, .. } = delivery;
+    let settled = match outcome.disposition() {
+        Disposition::Acknowledge => settle.acknowledge().await,
+        Disposition::Requeue => settle.requeue().await,
+        Disposition::DeadLetter(reason) => settle.dead_letter(body, reason).await,
+    };
+    if let Err(error) = settled {
+        // The message comes again, and the fence makes that harmless.
+        tracing::warn!(%error, "message not settled");
+    }
+}

@@ -1,0 +1,14 @@
+//! The worker: consume, refresh, store, cache.
+//!
+//! `decode → load → decide → call → commit → cache → settle`: [`refresh`] reads top to bottom as one function, and the
+//! pool around it bounds how many run at once.
+#![forbid(unsafe_code)]
+
+pub mod app;
+pub mod arguments;
+pub mod cache_entries;
+pub mod channel_details;
+mod in_flight;
+pub mod job;
+pub mod pool;
+pub mod refresh;

@@ -1,0 +1,86 @@
+//! The pool: as many jobs at once as there are slots, and none that nobody waits for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use freshet_shared::ports::queue::{ConsumeError, Consumer};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::job::{JobReport, handle};
+use crate::refresh::Refresher;
+
+/// Told of every job that ended.
+pub type Observer = Arc<dyn Fn(&JobReport) + Send + Sync>;
+
+/// How the pool runs.
+pub struct PoolSettings {
+    /// Jobs at once.
+    pub concurrency: usize,
+    /// How long started jobs may take after the shutdown began.
+    pub grace: Duration,
+}
+
+/// How the pool ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PoolReport {
+    /// Jobs that ended.
+    pub handled: u64,
+    /// Jobs that were still at work when the grace period ended; their messages come again.
+    pub abandoned: u64,
+}
+
+/// Takes messages and handles them until `shutdown`; then gives back those that were not begun and finishes the others.
+///
+/// # Errors
+/// If consuming cannot go on.
+pub async fn run(
+    refresher: Arc<Refresher>,
+    mut consumer: Box<dyn Consumer>,
+    settings: PoolSettings,
+    observer: Observer,
+    shutdown: CancellationToken,
+) -> Result<PoolReport, ConsumeError> {
+    let slots = Arc::new(Semaphore::new(settings.concurrency));
+    let mut jobs = JoinSet::new();
+    let mut report = PoolReport::default();
+    let ended = loop {
+        // The slot comes first: a message that is taken is begun at once.
+        let slot = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => break Ok(()),
+            slot = slots.clone().acquire_owned() => slot,
+        };
+        let delivery = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => break Ok(()),
+            delivery = consumer.next() => delivery,
+        };
+        let delivery = match delivery {
+            Ok(delivery) => delivery,
+            Err(error) => break Err(error),
+        };
+        let (refresher, observer, shutdown) = (refresher.clone(), observer.clone(), shutdown.clone());
+        jobs.spawn(async move {
+            let _slot = slot;
+            observer(&handle(&refresher, delivery, &shutdown).await);
+        });
+        while jobs.try_join_next().is_some() {
+            report.handled += 1;
+        }
+    };
+    consumer.stop().await;
+    let finish = async {
+        while jobs.join_next().await.is_some() {
+            report.handled += 1
+        }
+    };
+    // Started jobs keep their connections; only the wait for them is bounded.
+    let in_time = tokio::time::timeout(settings.grace, finish).await.is_ok();
+    if !in_time {
+        report.abandoned = jobs.len() as u64;
+        tracing::error!(jobs = report.abandoned, "grace period over; messages of unfinished jobs come again");
+    }
+    ended.map(|()| report)
+}

@@ -1,6 +1,12 @@
 //! The fleet as a whole, and what these tests stand on, against real services: run by `tests/run`.
 #![forbid(unsafe_code)]
 
+mod cache;
+mod early;
 mod isolation;
+mod many;
 mod private_services;
+mod queue;
 mod servers;
+mod urgent;
+mod very;

@@ -4,6 +4,7 @@
 
 pub mod command;
 pub mod environment;
+pub mod fleet;
 pub mod isolation;
 pub mod management;
 pub mod services;

@@ -36,7 +36,9 @@ async fn run() -> Result<u8> {
         signal = signals.received() => return Ok(128 + u8::try_from(signal as i32)?),
     };
     let variables = services.variables();
-    let names: Vec<&str> = variables.iter().map(|(name, _)| *name).collect();
-    eprintln!("private-services: started for {} in {:.1?}", names.join(", "), started.elapsed());
+    if !variables.is_empty() {
+        let names: Vec<&str> = variables.iter().map(|(name, _)| *name).collect();
+        eprintln!("private-services: started for {} in {:.1?}", names.join(", "), started.elapsed());
+    }
     command::run(&arguments, &variables, &mut signals).await
 }

@@ -4,13 +4,14 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use lapin::message::BasicReturnMessage;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::ShortString;
 use lapin::{BasicProperties, Channel, Confirmation, Connection};
 use tokio::sync::Mutex;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tracing::warn;
 
 use super::RabbitMq;
@@ -119,22 +120,37 @@ impl Link {
     }
 }
 
+/// Sends all of them before it waits for the first confirm.
 async fn publish_batch(link: &Link, batch: &[Publication], limit: Duration) -> Vec<Result<(), PublishError>> {
-    let confirms = join_all(batch.iter().map(|publication| confirm(&link.channel, publication)));
-    match timeout(limit, confirms).await {
-        Ok(confirmations) => verdicts(batch, confirmations),
-        // Some may be confirmed. Which ones is not worth knowing: a message that comes twice costs one look.
-        Err(_) => {
-            let alarm = link.connection.status().blocked();
-            let why =
-                if alarm { "; it has blocked publishing: look at its memory and disk alarms" } else { "" };
-            let problem = format!("nothing within {limit:?} for a batch of {}{why}", batch.len());
-            vec![unconfirmed(problem); batch.len()]
-        }
+    let mut waiting: FuturesUnordered<_> = batch
+        .iter()
+        .enumerate()
+        .map(|(index, publication)| confirm(&link.channel, publication, index))
+        .collect();
+    let mut confirmations: Vec<Option<lapin::Result<Confirmation>>> = batch.iter().map(|_| None).collect();
+    let deadline = Instant::now() + limit;
+    while let Ok(Some((index, confirmation))) = timeout_at(deadline, waiting.next()).await {
+        confirmations[index] = Some(confirmation);
     }
+    // What had come by the deadline counts: one queue without a leader must not make the others' messages doubtful.
+    while let Some(Some((index, confirmation))) = waiting.next().now_or_never() {
+        confirmations[index] = Some(confirmation);
+    }
+    let alarm = link.connection.status().blocked();
+    let hint = if alarm {
+        "it has blocked publishing, look at its memory and disk alarms"
+    } else {
+        "is its queue stuck?"
+    };
+    verdicts(batch, confirmations, &format!("nothing within {limit:?}; {hint}"))
 }
 
-async fn confirm(channel: &Channel, publication: &Publication) -> lapin::Result<Confirmation> {
+/// The broker's answer, with the place of its message in the batch.
+async fn confirm(
+    channel: &Channel,
+    publication: &Publication,
+    index: usize,
+) -> (usize, lapin::Result<Confirmation>) {
     let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
     let sent = channel.basic_publish(
         publication.exchange.clone(),
@@ -143,7 +159,10 @@ async fn confirm(channel: &Channel, publication: &Publication) -> lapin::Result<
         &publication.body,
         publication.properties.clone(),
     );
-    sent.await?.await
+    match sent.await {
+        Ok(confirm) => (index, confirm.await),
+        Err(error) => (index, Err(error)),
+    }
 }
 
 /// What the broker's answers mean, message by message.
@@ -152,22 +171,24 @@ async fn confirm(channel: &Channel, publication: &Publication) -> lapin::Result<
 /// next acknowledgement that it works on, which need not be its own; so returned messages are told by their content.
 fn verdicts(
     batch: &[Publication],
-    confirmations: Vec<lapin::Result<Confirmation>>,
+    confirmations: Vec<Option<lapin::Result<Confirmation>>>,
+    silence: &str,
 ) -> Vec<Result<(), PublishError>> {
     let mut returned = HashSet::new();
     let answers: Vec<Result<(), PublishError>> = confirmations
         .into_iter()
         .map(|confirmation| match confirmation {
-            Ok(Confirmation::Ack(message)) => {
+            Some(Ok(Confirmation::Ack(message))) => {
                 returned.extend(message.map(identity));
                 Ok(())
             }
-            Ok(Confirmation::Nack(message)) => {
+            Some(Ok(Confirmation::Nack(message))) => {
                 returned.extend(message.map(identity));
                 Err(PublishError::Refused)
             }
-            Ok(Confirmation::NotRequested) => unconfirmed("the channel has no confirms".into()),
-            Err(error) => unconfirmed(error.to_string()),
+            Some(Ok(Confirmation::NotRequested)) => unconfirmed("the channel has no confirms".into()),
+            Some(Err(error)) => unconfirmed(error.to_string()),
+            None => unconfirmed(silence.into()),
         })
         .collect();
     let judge = |(publication, answer): (&Publication, Result<(), PublishError>)| {
@@ -221,34 +242,30 @@ mod tests {
 
     #[test]
     fn only_a_clean_acknowledgement_counts() {
-        let batch = ["1", "2", "3", "4"].map(publication);
+        let batch = ["1", "2", "3", "4", "5"].map(publication);
         let confirmations = vec![
-            Ok(Confirmation::Ack(None)),
-            Ok(Confirmation::Nack(None)),
-            Ok(Confirmation::NotRequested),
-            Err(ErrorKind::MissingHeartbeatError.into()),
+            Some(Ok(Confirmation::Ack(None))),
+            Some(Ok(Confirmation::Nack(None))),
+            Some(Ok(Confirmation::NotRequested)),
+            Some(Err(ErrorKind::MissingHeartbeatError.into())),
+            None,
         ];
-        let answers = verdicts(&batch, confirmations);
+        let answers = verdicts(&batch, confirmations, "silence");
         assert_eq!(answers[0], Ok(()));
         assert_eq!(answers[1], Err(PublishError::Refused));
         assert!(matches!(answers[2], Err(PublishError::Unconfirmed { .. })));
         assert!(matches!(answers[3], Err(PublishError::Unconfirmed { .. })));
+        assert_eq!(answers[4], unconfirmed("silence".into()));
     }
 
     #[test]
     fn a_returned_message_is_told_by_its_content_not_by_the_confirm_that_carries_it() {
         let batch = ["1", "2", "3"].map(publication);
-        let confirmations = vec![
-            Ok(Confirmation::Ack(returned("3"))),
-            Ok(Confirmation::Ack(None)),
-            Ok(Confirmation::Ack(None)),
-        ];
-        assert_eq!(verdicts(&batch, confirmations), [Ok(()), Ok(()), unroutable()]);
-        let confirmations = vec![
-            Ok(Confirmation::Ack(None)),
-            Ok(Confirmation::Nack(returned("1"))),
-            Ok(Confirmation::Ack(None)),
-        ];
-        assert_eq!(verdicts(&batch, confirmations), [unroutable(), Err(PublishError::Refused), Ok(())]);
+        let ack = |message| Some(Ok(Confirmation::Ack(message)));
+        let nack = |message| Some(Ok(Confirmation::Nack(message)));
+        let judge = |confirmations| verdicts(&batch, confirmations, "silence");
+        assert_eq!(judge(vec![ack(returned("3")), ack(None), ack(None)]), [Ok(()), Ok(()), unroutable()]);
+        let refused = Err(PublishError::Refused);
+        assert_eq!(judge(vec![ack(None), nack(returned("1")), ack(None)]), [unroutable(), refused, Ok(())]);
     }
 }

@@ -70,6 +70,14 @@ impl App {
     pub async fn once(&self, lane: Lane) -> anyhow::Result<ScanReport> {
         Ok(scan(&self.scanner, Target::Lane(lane)).await?)
     }
+
+    /// Scans once for the connections whose next attempt is due.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn next_attempts(&self) -> anyhow::Result<ScanReport> {
+        Ok(scan(&self.scanner, Target::NextAttempts).await?)
+    }
 }
 
 /// The schedule that the configuration asks for.

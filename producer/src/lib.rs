@@ -8,3 +8,6 @@ pub mod arguments;
 pub mod publish;
 pub mod scan;
 pub mod schedule;
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! The first version of the companion tables.
 
-use sea_orm::sea_query::{ColumnDef, Index, Table};
+use sea_orm::sea_query::{ColumnDef, Index, IndexCreateStatement, IntoIden, Table};
 use sea_orm::{DbBackend, DbErr};
 use sea_orm_migration::{MigrationName, MigrationTrait, SchemaManager, async_trait};
 
@@ -18,43 +18,54 @@ impl MigrationName for Migration {
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        // MySQL commits each table by itself; a run that was cut off has to be able to go on.
         let backend = manager.get_database_backend();
-        manager.create_table(token_refresh(backend)).await?;
-        for (name, columns) in TOKEN_REFRESH_INDEXES {
-            if !manager.has_index("token_refresh", name).await? {
-                let mut index = Index::create().name(*name).table(TokenRefresh::Table).to_owned();
-                for column in *columns {
-                    index.col(*column);
+        let indexed = [
+            ("token_refresh", token_refresh(backend), token_refresh_indexes()),
+            ("refresh_attempt", refresh_attempt(backend), refresh_attempt_indexes()),
+        ];
+        for (name, mut table, indexes) in indexed {
+            if backend != DbBackend::Sqlite {
+                // Within its table an index needs no privilege but CREATE.
+                for (_, index) in &indexes {
+                    table.index(&mut index.clone());
                 }
-                manager.create_index(index).await?;
+            }
+            // MySQL commits each statement by itself; a run that was cut off has to be able to go on.
+            manager.create_table(table).await?;
+            for (index_name, index) in indexes {
+                if !manager.has_index(name, index_name).await? {
+                    manager.create_index(index).await?;
+                }
             }
         }
         manager.create_table(producer_lease(backend)).await?;
-        manager.create_table(provider_control(backend)).await?;
-        manager.create_table(refresh_attempt(backend)).await?;
-        for (name, columns) in REFRESH_ATTEMPT_INDEXES {
-            if !manager.has_index("refresh_attempt", name).await? {
-                let mut index = Index::create().name(*name).table(RefreshAttempt::Table).to_owned();
-                for column in *columns {
-                    index.col(*column);
-                }
-                manager.create_index(index).await?;
-            }
-        }
-        Ok(())
+        manager.create_table(provider_control(backend)).await
     }
 }
 
-const TOKEN_REFRESH_INDEXES: &[(&str, &[TokenRefresh])] =
-    &[("ix_token_refresh_next_attempt", &[TokenRefresh::NextAttemptAt, TokenRefresh::ConnectionId])];
-const REFRESH_ATTEMPT_INDEXES: &[(&str, &[RefreshAttempt])] = &[
-    ("ix_refresh_attempt_at", &[RefreshAttempt::At]),
-    ("ix_refresh_attempt_connection", &[RefreshAttempt::ConnectionId, RefreshAttempt::At]),
-];
+fn token_refresh_indexes() -> Vec<(&'static str, IndexCreateStatement)> {
+    let next_attempt = index("ix_token_refresh_next_attempt", TokenRefresh::Table)
+        .col(TokenRefresh::NextAttemptAt)
+        .col(TokenRefresh::ConnectionId)
+        .to_owned();
+    vec![("ix_token_refresh_next_attempt", next_attempt)]
+}
+
+fn refresh_attempt_indexes() -> Vec<(&'static str, IndexCreateStatement)> {
+    let at = index("ix_refresh_attempt_at", RefreshAttempt::Table).col(RefreshAttempt::At).to_owned();
+    let connection = index("ix_refresh_attempt_connection", RefreshAttempt::Table)
+        .col(RefreshAttempt::ConnectionId)
+        .col(RefreshAttempt::At)
+        .to_owned();
+    vec![("ix_refresh_attempt_at", at), ("ix_refresh_attempt_connection", connection)]
+}
+
+fn index<T: IntoIden>(name: &str, table: T) -> IndexCreateStatement {
+    Index::create().name(name).table(table.into_iden()).to_owned()
+}
 
 /// A time with microseconds.
-fn time<C: sea_orm::sea_query::IntoIden>(backend: DbBackend, column: C) -> ColumnDef {
+fn time<C: IntoIden>(backend: DbBackend, column: C) -> ColumnDef {
     let mut definition = ColumnDef::new(column);
     match backend {
         DbBackend::Sqlite => definition.date_time(),

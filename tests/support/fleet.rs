@@ -1,6 +1,8 @@
 //! A fleet of a test's own: database, virtual host, key prefix and marketplaces, with producers and workers on them.
 
+mod messages;
 mod rows;
+mod steps;
 mod worker;
 
 use std::collections::{BTreeMap, HashMap};
@@ -21,6 +23,7 @@ use freshet_shared::ports::clock::Clock;
 
 use crate::isolation::{Entry, TestDatabase, TestKeys, TestVhost};
 
+pub use messages::DeadLetter;
 pub use rows::{Fields, NewConnection, StoredConnection, fynd_input, very_input};
 pub use worker::RunningWorker;
 

@@ -2,11 +2,13 @@
 //! same moment, and waiting for conditions instead of sleeping.
 #![forbid(unsafe_code)]
 
+pub mod binaries;
 pub mod command;
 pub mod environment;
 pub mod fleet;
 pub mod isolation;
 pub mod management;
+pub mod otlp;
 pub mod services;
 pub mod smoke;
 pub mod waiting;

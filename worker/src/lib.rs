@@ -12,3 +12,6 @@ mod in_flight;
 pub mod job;
 pub mod pool;
 pub mod refresh;
+
+#[cfg(test)]
+mod tests;

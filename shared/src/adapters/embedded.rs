@@ -3,4 +3,5 @@
 
 pub mod cache;
 pub mod clock;
+pub mod provider;
 pub mod queue;

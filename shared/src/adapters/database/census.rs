@@ -9,6 +9,7 @@ use super::Database;
 use super::error::during;
 use super::scan::has_channel;
 use super::table::Connection;
+use super::value::id;
 use crate::domain::connection::ConnectionId;
 use crate::domain::window::RefreshWindows;
 use crate::ports::store::{Census, CensusStore, StoreError};
@@ -68,7 +69,7 @@ impl CensusStore for Database {
             .and_where(has_channel(integration_type))
             .to_owned();
         let rows = self.connection.query_all(&statement).await.map_err(&operation)?;
-        rows.iter().map(|row| row.try_get("", "id").map(ConnectionId).map_err(&operation)).collect()
+        rows.iter().map(|row| id(row, "id").map(ConnectionId).map_err(&operation)).collect()
     }
 }
 

@@ -24,8 +24,10 @@ pub struct DatabaseSettings {
 }
 
 /// Our sessions are strict, so that a value that does not fit is refused and never cut; and they read committed rows,
-/// so that claims of several producers do not block each other's gaps. sqlx itself sets UTC and utf8mb4.
-const MYSQL_SESSION: &str = "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_TRANS_TABLES')";
+/// so that claims of several producers do not block each other's gaps. sqlx itself sets utf8mb4 and, unless the URL says
+/// otherwise, UTC; times are UTC by contract, whatever the URL says.
+const MYSQL_SESSION: &str =
+    "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_TRANS_TABLES'), SESSION time_zone = '+00:00'";
 const MYSQL_ISOLATION: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";
 
 /// How long a start waits for the database.

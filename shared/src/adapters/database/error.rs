@@ -15,6 +15,7 @@ const REFUSALS: &[(u16, &str)] = &[
     (1146, "a table is missing: run `freshet migrate`, or check database.url"),
     (1264, "a value is out of the column's range: widen the column"),
     (1265, "a value does not fit the column: widen the column"),
+    (1292, "a time is outside what the column holds, for example beyond 2038 in a TIMESTAMP: use DATETIME"),
     (1366, "a value does not fit the column's character set: use utf8mb4"),
     (1406, "a value is longer than its column: widen the column"),
     (3140, "a value is not JSON"),

@@ -9,7 +9,7 @@ use super::Database;
 use super::error::during;
 use super::scan::has_channel;
 use super::table::{Channels, Connection, ProviderControl, TokenRefresh};
-use super::value::{from_json, number_or_text};
+use super::value::{from_json, id, number_or_text};
 use crate::domain::channel::Channel;
 use crate::domain::connection::{ConnectionId, ConnectionState, Generation, LoadedConnection};
 use crate::domain::secret::Secret;
@@ -145,7 +145,7 @@ fn unreadable(problem: &str) -> StoreError {
 fn channel(row: &QueryResult) -> Result<Channel, StoreError> {
     let read = || {
         Ok(Channel {
-            id: row.try_get("", "id")?,
+            id: id(row, "id")?,
             account_id: number_or_text(row, "account_id")?,
             channel_id: number_or_text(row, "channel_id")?,
             additional_details: serde_json::Value::Null,

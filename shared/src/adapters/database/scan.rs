@@ -7,7 +7,7 @@ use sea_orm::{ConnectionTrait, DbErr, QueryResult};
 use super::Database;
 use super::error::during;
 use super::table::{Channels, Connection, ProviderControl, TokenRefresh};
-use super::value::FIRST_INSTANT;
+use super::value::{FIRST_INSTANT, id};
 use crate::domain::connection::{ConnectionId, ConnectionState, Generation};
 use crate::ports::store::{Due, DueConnection, DuePage, DueScan, PageKey, StoreError, UnreadableRow};
 
@@ -28,7 +28,7 @@ impl Database {
             match due_connection(row) {
                 Ok(due) => page.due.push(due),
                 Err(error) => page.unreadable.push(UnreadableRow {
-                    connection_id: row.try_get::<i64>("", "id").ok().map(ConnectionId),
+                    connection_id: id(row, "id").ok().map(ConnectionId),
                     problem: during(OPERATION)(error).to_string(),
                 }),
             }
@@ -165,7 +165,7 @@ pub(super) fn has_channel(integration_type: &str) -> SimpleExpr {
 
 fn due_connection(row: &QueryResult) -> Result<DueConnection, DbErr> {
     Ok(DueConnection {
-        connection_id: ConnectionId(row.try_get("", "id")?),
+        connection_id: ConnectionId(id(row, "id")?),
         generation: row.try_get::<Option<i64>>("", "generation")?.map(Generation),
         expires_at: row.try_get("", "expires_at")?,
         next_attempt_at: row.try_get("", "next_attempt_at")?,

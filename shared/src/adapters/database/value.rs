@@ -41,6 +41,14 @@ impl Database {
     }
 }
 
+/// A key of the platform's, whose column may be signed or not.
+pub(super) fn id(row: &QueryResult, column: &str) -> Result<i64, DbErr> {
+    match row.try_get::<i64>("", column) {
+        Ok(id) => Ok(id),
+        Err(error) => row.try_get::<u64>("", column).ok().and_then(|id| i64::try_from(id).ok()).ok_or(error),
+    }
+}
+
 /// A column that holds an integer or a text, as JSON; the platform's ids may be either.
 pub(super) fn number_or_text(row: &QueryResult, column: &str) -> Result<serde_json::Value, DbErr> {
     if let Ok(number) = row.try_get::<Option<i64>>("", column) {

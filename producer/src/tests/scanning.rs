@@ -1,0 +1,159 @@
+//! What a scan finds, claims and publishes.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use chrono::TimeDelta;
+use freshet_shared::domain::connection::Generation;
+use freshet_shared::domain::lane::Lane;
+use freshet_shared::ports::queue::{Outgoing, PublishError, Publisher};
+
+use super::{Bench, noon};
+use crate::scan::{Target, scan};
+
+const EARLY: Target = Target::Lane(Lane::Early);
+const URGENT: Target = Target::Lane(Lane::Urgent);
+
+/// A broker that refuses every second message.
+struct Grudging;
+
+#[async_trait]
+impl Publisher for Grudging {
+    async fn publish(&self, messages: &[Outgoing]) -> Vec<Result<(), PublishError>> {
+        let answer = |index: usize| if index.is_multiple_of(2) { Ok(()) } else { Err(PublishError::Refused) };
+        (0..messages.len()).map(answer).collect()
+    }
+}
+
+#[tokio::test]
+async fn the_windows_begin_and_end_where_the_contract_says() {
+    let bench = Bench::new(1_000).await;
+    let seconds = [-1, 0, 1, 599, 600, 601, 1_799, 1_800, 1_801];
+    for (id, seconds) in (1..).zip(seconds) {
+        bench.add(id, Some(noon() + TimeDelta::seconds(seconds))).await;
+    }
+    // Not expired, and at most 30 minutes left.
+    scan(&bench.scanner, EARLY).await.unwrap();
+    assert_eq!(bench.ids().await, [3, 4, 5, 6, 7, 8]);
+    bench.execute("UPDATE token_refresh SET queued_until = NULL").await;
+    // Expired, or at most 10 minutes left.
+    scan(&bench.scanner, URGENT).await.unwrap();
+    assert_eq!(bench.ids().await, [1, 2, 3, 4, 5]);
+}
+
+#[tokio::test]
+async fn pages_cover_everything_once_also_where_expiries_are_alike() {
+    let bench = Bench::new(3).await;
+    for id in 1..=20 {
+        bench.add(id, Some(noon() + TimeDelta::seconds(60 + id / 7))).await;
+    }
+    for id in 21..=30 {
+        bench.add(id, None).await;
+    }
+    let report = scan(&bench.scanner, URGENT).await.unwrap();
+    assert_eq!((report.found, report.claimed, report.published), (30, 30, 30));
+    assert_eq!(bench.ids().await, (1..=30).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_claim_holds_until_it_runs_out_and_the_message_names_the_generation() {
+    let bench = Bench::new(10).await;
+    bench.add(1, Some(noon() + TimeDelta::minutes(20))).await;
+    assert_eq!(scan(&bench.scanner, EARLY).await.unwrap().published, 1);
+    let message = bench.messages().await.remove(0);
+    assert_eq!((message.generation, message.lane), (Generation::FIRST, Lane::Early));
+    assert_eq!(message.due_at, noon() - TimeDelta::minutes(10));
+    bench.clock.advance(TimeDelta::seconds(299));
+    assert_eq!(scan(&bench.scanner, EARLY).await.unwrap().found, 0);
+    bench.clock.advance(TimeDelta::seconds(1));
+    bench.execute("UPDATE token_refresh SET generation = 4").await;
+    assert_eq!(scan(&bench.scanner, EARLY).await.unwrap().published, 1);
+    assert_eq!(bench.messages().await[0].generation, Generation(4));
+}
+
+#[tokio::test]
+async fn a_connection_that_waits_is_left_to_the_retry_scan_and_a_terminal_one_to_a_person() {
+    let bench = Bench::new(10).await;
+    for id in 1..=6 {
+        bench.add(id, Some(noon() + TimeDelta::minutes(5 * id))).await;
+    }
+    scan(&bench.scanner, EARLY).await.unwrap();
+    bench.messages().await;
+    bench.execute("UPDATE token_refresh SET queued_until = NULL").await;
+    bench
+        .execute(
+            "UPDATE token_refresh SET next_attempt_at = '2026-11-21 12:00:10' WHERE connection_id IN (1, 4)",
+        )
+        .await;
+    bench.execute("UPDATE token_refresh SET state = 'needs_reauth' WHERE connection_id = 2").await;
+    bench.execute("UPDATE token_refresh SET state = 'quarantined', next_attempt_at = '2026-11-21 12:00:10' WHERE connection_id = 3").await;
+    bench.execute("UPDATE token_refresh SET state = 'misconfigured' WHERE connection_id = 5").await;
+    scan(&bench.scanner, EARLY).await.unwrap();
+    assert_eq!(bench.ids().await, [5, 6]);
+    assert_eq!(scan(&bench.scanner, Target::NextAttempts).await.unwrap().found, 0);
+    bench.clock.advance(TimeDelta::seconds(10));
+    scan(&bench.scanner, Target::NextAttempts).await.unwrap();
+    let lanes: Vec<_> =
+        bench.messages().await.iter().map(|message| (message.connection_id.0, message.lane)).collect();
+    assert_eq!(lanes, [(1, Lane::Urgent), (4, Lane::Early)], "each goes into the lane that would find it");
+}
+
+#[tokio::test]
+async fn a_short_token_is_due_by_its_own_plan_unless_somebody_else_stored_a_shorter_one() {
+    let bench = Bench::new(10).await;
+    bench.add(1, Some(noon() + TimeDelta::minutes(9))).await;
+    scan(&bench.scanner, URGENT).await.unwrap();
+    bench.messages().await;
+    bench.execute("UPDATE token_refresh SET queued_until = NULL, refresh_at = '2026-11-21 12:05:00'").await;
+    assert_eq!(scan(&bench.scanner, URGENT).await.unwrap().found, 0);
+    bench.execute("UPDATE ie_appinstall_connection SET accessTokenExpiryAt = '2026-11-21 12:04:00'").await;
+    assert_eq!(scan(&bench.scanner, URGENT).await.unwrap().found, 1);
+}
+
+#[tokio::test]
+async fn a_broker_that_refuses_ends_the_scan_and_what_was_refused_is_found_again() {
+    let mut bench = Bench::new(4).await;
+    for id in 1..=8 {
+        bench.add(id, Some(noon() + TimeDelta::minutes(20))).await;
+    }
+    bench.scanner.publisher = Arc::new(Grudging);
+    let report = scan(&bench.scanner, EARLY).await.unwrap();
+    assert_eq!(
+        (report.found, report.published, report.unpublished),
+        (4, 2, 2),
+        "the second page was not begun"
+    );
+    bench.scanner.publisher = bench.queue.clone();
+    assert_eq!(
+        scan(&bench.scanner, EARLY).await.unwrap().published,
+        4,
+        "the rest is free, the refused are claimed"
+    );
+    bench.clock.advance(TimeDelta::minutes(5));
+    assert_eq!(scan(&bench.scanner, EARLY).await.unwrap().published, 8, "all claims have run out");
+}
+
+#[tokio::test]
+async fn a_paused_provider_is_passed_over() {
+    let bench = Bench::new(10).await;
+    bench.add(1, Some(noon())).await;
+    bench.execute("INSERT INTO provider_control (provider, paused) VALUES ('fynd', 1)").await;
+    let report = scan(&bench.scanner, URGENT).await.unwrap();
+    assert_eq!((report.found, report.paused_providers), (0, 1));
+    bench.execute("UPDATE provider_control SET paused = 0").await;
+    assert_eq!(scan(&bench.scanner, URGENT).await.unwrap().published, 1);
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_be_read_is_counted_and_the_others_are_published() {
+    let bench = Bench::new(10).await;
+    for id in 1..=3 {
+        bench.add(id, Some(noon() + TimeDelta::minutes(id))).await;
+    }
+    bench
+        .execute("UPDATE ie_appinstall_connection SET accessTokenExpiryAt = '2026-11-21 0 soon' WHERE id = 2")
+        .await;
+    let report = scan(&bench.scanner, URGENT).await.unwrap();
+    assert_eq!((report.published, report.unreadable), (2, 1));
+    assert_eq!(bench.ids().await, [1, 3]);
+}

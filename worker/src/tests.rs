@@ -1,0 +1,129 @@
+//! The worker on embedded parts: SQLite in memory, the in-process queue and cache, a scripted provider and a clock that
+//! is moved by hand.
+
+mod pooling;
+mod refreshing;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use freshet_shared::adapters::database::table::{Channels, Connection, TokenRefresh};
+use freshet_shared::adapters::database::{Database, DatabaseSettings};
+use freshet_shared::adapters::embedded::cache::InProcessCache;
+use freshet_shared::adapters::embedded::clock::{ManualClock, SeededRandomness};
+use freshet_shared::adapters::embedded::provider::ScriptedProvider;
+use freshet_shared::domain::connection::{ConnectionId, Generation};
+use freshet_shared::domain::lane::Lane;
+use freshet_shared::domain::message::{RefreshMessage, VERSION};
+use freshet_shared::domain::provider::catalogue::Providers;
+use freshet_shared::domain::retry::RetryPolicy;
+use freshet_shared::domain::secret::Secret;
+use freshet_shared::domain::window::RefreshWindows;
+use freshet_shared::migrations;
+use sea_orm::ConnectionTrait;
+use sea_orm::sea_query::{Query, SimpleExpr};
+
+use crate::refresh::Refresher;
+
+pub(crate) struct Bench {
+    pub(crate) refresher: Arc<Refresher>,
+    pub(crate) database: Database,
+    pub(crate) cache: Arc<InProcessCache>,
+    pub(crate) provider: Arc<ScriptedProvider>,
+    pub(crate) clock: Arc<ManualClock>,
+}
+
+/// Noon of a day, in whole seconds.
+pub(crate) fn noon() -> DateTime<Utc> {
+    DateTime::from_timestamp(1_795_262_400, 0).unwrap()
+}
+
+pub(crate) fn message(id: i64, generation: i64, lane: Lane) -> RefreshMessage {
+    RefreshMessage {
+        v: VERSION,
+        connection_id: ConnectionId(id),
+        generation: Generation(generation),
+        provider: "fynd".into(),
+        lane,
+        due_at: noon(),
+    }
+}
+
+impl Bench {
+    pub(crate) async fn new() -> Self {
+        let settings = DatabaseSettings {
+            url: Secret::new("sqlite::memory:"),
+            max_connections: 1,
+            acquire_timeout: Duration::from_secs(10),
+        };
+        let database = Database::connect(settings).await.unwrap();
+        migrations::platform::create_missing(&database).await.unwrap();
+        migrations::migrate(&database).await.unwrap();
+        let clock = Arc::new(ManualClock::new(noon()));
+        let cache = Arc::new(InProcessCache::new(clock.clone()));
+        let provider = Arc::new(ScriptedProvider::default());
+        let seconds = Duration::from_secs;
+        let refresher = Refresher {
+            store: Arc::new(database.clone()),
+            cache: cache.clone(),
+            caller: provider.clone(),
+            clock: clock.clone(),
+            randomness: Arc::new(SeededRandomness::new(1)),
+            providers: Providers::new(&[], &BTreeMap::new()).unwrap(),
+            windows: RefreshWindows { early: TimeDelta::minutes(30), urgent: TimeDelta::minutes(10) },
+            retry: RetryPolicy::new(seconds(2), seconds(300), seconds(900)).unwrap(),
+            holder: "test".into(),
+            in_flight: seconds(45),
+        };
+        Self { refresher: Arc::new(refresher), database, cache, provider, clock }
+    }
+
+    /// An enrolled connection of Fynd that expires in `minutes`.
+    pub(crate) async fn add(&self, id: i64, minutes: i64) {
+        let expires_at = noon() + TimeDelta::minutes(minutes);
+        let connection = Query::insert()
+            .into_table(Connection::Table)
+            .columns([
+                Connection::Id,
+                Connection::IsActive,
+                Connection::AccessToken,
+                Connection::AccessTokenExpiryAt,
+                Connection::InputFields,
+            ])
+            .values_panic([
+                id.into(),
+                "active".into(),
+                format!("old-{id}").into(),
+                SimpleExpr::value(expires_at.naive_utc()),
+                r#"{"x-integration-id":"a","x-integration-token":"b"}"#.into(),
+            ])
+            .to_owned();
+        let channel = Query::insert()
+            .into_table(Channels::Table)
+            .columns([Channels::ConnectionId, Channels::IntegrationType])
+            .values_panic([id.into(), "15".into()])
+            .to_owned();
+        let ours = Query::insert()
+            .into_table(TokenRefresh::Table)
+            .columns([TokenRefresh::ConnectionId])
+            .values_panic([id.into()])
+            .to_owned();
+        for statement in [connection, channel, ours] {
+            self.database.connection().execute(&statement).await.unwrap();
+        }
+    }
+
+    pub(crate) async fn execute(&self, statement: &str) {
+        self.database.connection().execute_unprepared(statement).await.unwrap();
+    }
+
+    pub(crate) fn grant(&self, token: &str) {
+        self.provider.answer(200, format!(r#"{{"status":"SUCCESS","accessToken":"{token}"}}"#));
+    }
+
+    pub(crate) fn cached(&self, id: i64) -> Option<String> {
+        self.cache.get(&format!("connectionAccessToken_{id}"))
+    }
+}

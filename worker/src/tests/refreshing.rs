@@ -1,0 +1,152 @@
+//! What one message comes to.
+
+use chrono::TimeDelta;
+use freshet_shared::domain::connection::{ConnectionState, Generation, IdempotencyKey};
+use freshet_shared::domain::failure::FailureClass;
+use freshet_shared::domain::lane::Lane;
+use freshet_shared::domain::outcome::{Cached, Disposition, Outcome, Skip};
+use freshet_shared::ports::cache::Cache;
+use freshet_shared::ports::provider::CallError;
+
+use super::{Bench, message, noon};
+use crate::refresh::refresh;
+
+#[tokio::test]
+async fn a_due_connection_gets_a_new_token_in_store_and_cache() {
+    let bench = Bench::new().await;
+    bench.add(1, 20).await;
+    bench.grant("new");
+    let outcome = refresh(&bench.refresher, &message(1, 0, Lane::Early), false).await;
+    let Outcome::Refreshed(refreshed) = &outcome else { panic!("{outcome:?}") };
+    assert_eq!(refreshed.generation, Generation(1));
+    assert_eq!(refreshed.expires_at, noon() + TimeDelta::hours(1));
+    assert_eq!(refreshed.lead, Some(TimeDelta::minutes(20)));
+    assert_eq!(refreshed.cached, Cached::Written);
+    assert_eq!(bench.cached(1).as_deref(), Some("new"));
+    assert_eq!(outcome.disposition(), Disposition::Acknowledge);
+    assert!(bench.cache.get("connectionDetail_1").is_none(), "the early lane leaves the details alone");
+}
+
+#[tokio::test]
+async fn a_duplicate_makes_no_second_call_and_repairs_a_lost_cache_entry() {
+    let bench = Bench::new().await;
+    bench.add(1, 20).await;
+    bench.grant("new");
+    refresh(&bench.refresher, &message(1, 0, Lane::Early), false).await;
+    let id = freshet_shared::domain::connection::ConnectionId(1);
+    bench.cache.clear(id, &[]).await.unwrap();
+    let outcome = refresh(&bench.refresher, &message(1, 0, Lane::Early), true).await;
+    assert_eq!(outcome, Outcome::Skipped(Skip::GenerationMovedOn));
+    assert_eq!(bench.provider.calls().len(), 1);
+    assert_eq!(bench.cached(1).as_deref(), Some("new"));
+}
+
+#[tokio::test]
+async fn a_message_for_a_token_that_somebody_renewed_is_skipped_and_its_claim_ends() {
+    let bench = Bench::new().await;
+    bench.add(1, 55).await;
+    bench.execute("UPDATE token_refresh SET queued_until = '2026-11-21 12:05:00', next_attempt_at = '2026-11-21 11:00:00'").await;
+    let outcome = refresh(&bench.refresher, &message(1, 0, Lane::Early), false).await;
+    assert_eq!(outcome, Outcome::Skipped(Skip::AlreadyFresh));
+    assert_eq!(bench.cached(1).as_deref(), Some("old-1"));
+    let loaded = bench
+        .refresher
+        .store
+        .load(message(1, 0, Lane::Early).connection_id, "fynd", None)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(loaded.next_attempt_at, None);
+}
+
+#[tokio::test]
+async fn an_other_refresh_in_flight_is_not_doubled_unless_its_message_came_back() {
+    let bench = Bench::new().await;
+    bench.add(1, 20).await;
+    let key =
+        IdempotencyKey { connection_id: message(1, 0, Lane::Early).connection_id, generation: Generation(0) };
+    assert!(bench.cache.begin(key, "somebody else", bench.refresher.in_flight).await.unwrap());
+    let outcome = refresh(&bench.refresher, &message(1, 0, Lane::Early), false).await;
+    assert_eq!(outcome, Outcome::Skipped(Skip::InFlight));
+    assert!(bench.provider.calls().is_empty());
+    bench.grant("new");
+    let outcome = refresh(&bench.refresher, &message(1, 0, Lane::Early), true).await;
+    assert_eq!(outcome.as_str(), "refreshed");
+}
+
+#[tokio::test]
+async fn a_failure_is_written_down_waits_and_is_forgotten_after_a_success() {
+    let bench = Bench::new().await;
+    bench.add(1, 20).await;
+    bench.provider.answer(503, "");
+    let outcome = refresh(&bench.refresher, &message(1, 0, Lane::Early), false).await;
+    let Outcome::Failed(failed) = outcome else { panic!("{outcome:?}") };
+    assert_eq!((failed.failure.class, failed.state), (FailureClass::ServerError, ConnectionState::Active));
+    assert!(failed.next_attempt_at >= noon() + TimeDelta::seconds(2));
+
+    let outcome = refresh(&bench.refresher, &message(1, 0, Lane::Early), false).await;
+    assert_eq!(outcome, Outcome::Skipped(Skip::NotYet), "a duplicate does not shorten the wait");
+
+    bench.clock.advance(TimeDelta::minutes(5));
+    bench.grant("new");
+    let outcome = refresh(&bench.refresher, &message(1, 0, Lane::Early), false).await;
+    assert_eq!(outcome.as_str(), "refreshed");
+    let loaded = bench
+        .refresher
+        .store
+        .load(message(1, 0, Lane::Early).connection_id, "fynd", None)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!((loaded.failures, loaded.next_attempt_at, loaded.generation), (0, None, Generation(1)));
+}
+
+#[tokio::test]
+async fn failures_of_the_call_and_of_the_input_have_their_class() {
+    let endpoint = || "template".to_owned();
+    let bench = Bench::new().await;
+    for (id, error, class) in [
+        (1, CallError::NotConnected { endpoint: endpoint() }, FailureClass::Network),
+        (2, CallError::AnswerLost { endpoint: endpoint(), problem: "reset" }, FailureClass::AnswerLost),
+        (3, CallError::TooLarge { endpoint: endpoint(), limit: 1 }, FailureClass::MalformedAnswer),
+    ] {
+        bench.add(id, 20).await;
+        bench.provider.fail(error);
+        let outcome = refresh(&bench.refresher, &message(id, 0, Lane::Early), false).await;
+        let Outcome::Failed(failed) = outcome else { panic!("{outcome:?}") };
+        assert_eq!(failed.failure.class, class);
+    }
+    bench.add(4, 20).await;
+    bench.execute("UPDATE ie_appinstall_connection SET inputFields = NULL WHERE id = 4").await;
+    let outcome = refresh(&bench.refresher, &message(4, 0, Lane::Early), false).await;
+    let Outcome::Failed(failed) = outcome else { panic!("{outcome:?}") };
+    assert_eq!(
+        (failed.failure.class, failed.state),
+        (FailureClass::Misconfigured, ConnectionState::Misconfigured)
+    );
+    assert_eq!(bench.provider.calls().len(), 3, "nobody was called for it");
+}
+
+#[tokio::test]
+async fn the_urgent_lane_writes_the_details_and_keeps_a_good_token_readable_when_it_fails() {
+    let bench = Bench::new().await;
+    bench.add(1, 5).await;
+    bench.provider.answer(500, "");
+    let outcome = refresh(&bench.refresher, &message(1, 0, Lane::Urgent), false).await;
+    assert_eq!(outcome.as_str(), "failed");
+    assert_eq!(bench.cached(1).as_deref(), Some("old-1"));
+    let details = bench.cache.get("connectionDetail_1").unwrap();
+    assert_eq!(details, r#"[{"id":1,"account_id":null,"channel_id":null,"additionalDetails":null}]"#);
+}
+
+#[tokio::test]
+async fn a_message_for_nobody_is_settled_and_one_for_an_unknown_provider_is_put_aside() {
+    let bench = Bench::new().await;
+    let outcome = refresh(&bench.refresher, &message(99, 0, Lane::Early), false).await;
+    assert_eq!(outcome, Outcome::Skipped(Skip::Gone));
+    let mut unknown = message(1, 0, Lane::Early);
+    unknown.provider = "nobody".into();
+    let outcome = refresh(&bench.refresher, &unknown, false).await;
+    let Disposition::DeadLetter(error) = outcome.disposition() else { panic!("{outcome:?}") };
+    assert_eq!(error.reason(), "unknown_provider");
+}

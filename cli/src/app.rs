@@ -1,4 +1,4 @@
-//! Where the commands' parts are put together; the only place of the command line that names adapters.
+//! Where the commands' parts are put together.
 
 use std::collections::HashMap;
 use std::process::ExitCode;
@@ -77,7 +77,11 @@ async fn run_dev(arguments: DevArguments, mut configuration: Configuration) -> a
             "database.url: `freshet dev` runs on an SQLite file; for MySQL run `producer` and `worker`";
         return Err(ConfigurationError::Key(problem.into()).into());
     }
-    let database = Database::open(url, &configuration.database).await?;
+    let opening = Database::open(url, &configuration.database);
+    let Some(database) = shutdown.run_until_cancelled(opening).await else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let database = database?;
     if simulation.is_some() {
         freshet_shared::migrations::platform::create_missing(&database).await?;
     }

@@ -9,7 +9,6 @@ use freshet_shared::adapters::database::Database;
 use freshet_shared::adapters::rabbitmq::{RabbitMq, RabbitMqSettings};
 use freshet_shared::adapters::system::{SystemClock, SystemRandomness};
 use freshet_shared::configuration::{Configuration, ConfigurationError, ScanSection};
-use freshet_shared::domain::lane::Lane;
 use freshet_shared::domain::provider::catalogue::Providers;
 use freshet_shared::migrations::is_current;
 use freshet_shared::ports::randomness::Randomness;
@@ -44,7 +43,7 @@ impl App {
             connection_name: format!("freshet-producer-{:016x}", randomness.next()),
         };
         let broker = RabbitMq::new(settings, &providers.pools())
-            .map_err(|error| ConfigurationError::Key(format!("rabbitmq.url: {error}")))?;
+            .map_err(|error| ConfigurationError::Key(format!("{}: {error}", error.key())))?;
         let database = Database::open(url, &configuration.database).await?;
         anyhow::ensure!(
             is_current(&database).await.context("the database's version cannot be read")?,
@@ -63,20 +62,12 @@ impl App {
         Ok(Self { scanner, schedule: schedule(&configuration.scan)?, database })
     }
 
-    /// Scans one lane once.
+    /// Scans once.
     ///
     /// # Errors
     /// If the database does not answer.
-    pub async fn once(&self, lane: Lane) -> anyhow::Result<ScanReport> {
-        Ok(scan(&self.scanner, Target::Lane(lane)).await?)
-    }
-
-    /// Scans once for the connections whose next attempt is due.
-    ///
-    /// # Errors
-    /// If the database does not answer.
-    pub async fn next_attempts(&self) -> anyhow::Result<ScanReport> {
-        Ok(scan(&self.scanner, Target::NextAttempts).await?)
+    pub async fn once(&self, target: Target) -> anyhow::Result<ScanReport> {
+        Ok(scan(&self.scanner, target).await?)
     }
 }
 
@@ -115,21 +106,29 @@ pub fn announce(providers: &Providers) {
 /// # Errors
 /// Names the key or the service that is at fault.
 pub async fn execute(command: Command, configuration: Configuration) -> anyhow::Result<ExitCode> {
-    let app = App::build(&configuration).await?;
-    announce(&app.scanner.providers);
-    let code = match command {
+    match command {
         Command::Run => {
-            run(&app.scanner, &app.schedule, &shutdown_on_signal()?).await;
-            ExitCode::SUCCESS
+            // Listened to before the start, which may wait for the database: as the first process of a container we
+            // would not hear a signal otherwise.
+            let shutdown = shutdown_on_signal()?;
+            let Some(app) = shutdown.run_until_cancelled(App::build(&configuration)).await else {
+                return Ok(ExitCode::SUCCESS);
+            };
+            let app = app?;
+            announce(&app.scanner.providers);
+            run(&app.scanner, &app.schedule, &shutdown).await;
+            app.database.close().await;
+            Ok(ExitCode::SUCCESS)
         }
         Command::Once { lane } => {
+            let app = App::build(&configuration).await?;
+            announce(&app.scanner.providers);
             let report = app.once(lane.into()).await?;
+            app.database.close().await;
             print(&report);
-            ExitCode::from(u8::from(report.unpublished > 0))
+            Ok(ExitCode::from(u8::from(report.unpublished > 0)))
         }
-    };
-    app.database.close().await;
-    Ok(code)
+    }
 }
 
 #[expect(clippy::print_stdout, reason = "the report is what was asked for")]

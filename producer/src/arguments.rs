@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 use freshet_shared::domain::lane::Lane;
 
+use crate::scan::Target;
+
 /// Finds the connections whose tokens are due and publishes one message for each.
 #[derive(Debug, Parser)]
 #[command(name = "producer", version)]
@@ -22,28 +24,31 @@ pub struct Arguments {
 pub enum Command {
     /// Scan on the configured cron expressions until stopped.
     Run,
-    /// Scan one lane once, print its report and exit: 0 if all that was claimed was published.
+    /// Scan once, print its report and exit: 0 if all that was claimed was published.
     Once {
-        /// Which lane.
+        /// What for.
         #[arg(long)]
         lane: LaneArgument,
     },
 }
 
-/// A lane, as an argument.
+/// A target, as an argument.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub enum LaneArgument {
     /// Tokens that expire within the early window.
     Early,
     /// Tokens that expire within the urgent window or have expired.
     Urgent,
+    /// Connections whose next attempt after a failure, or a repair of their cache entries, is due.
+    Retry,
 }
 
-impl From<LaneArgument> for Lane {
+impl From<LaneArgument> for Target {
     fn from(argument: LaneArgument) -> Self {
         match argument {
-            LaneArgument::Early => Self::Early,
-            LaneArgument::Urgent => Self::Urgent,
+            LaneArgument::Early => Self::Lane(Lane::Early),
+            LaneArgument::Urgent => Self::Lane(Lane::Urgent),
+            LaneArgument::Retry => Self::NextAttempts,
         }
     }
 }

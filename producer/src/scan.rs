@@ -106,7 +106,7 @@ impl fmt::Display for ScanReport {
 /// # Errors
 /// If the database does not answer. What was published until then stays published.
 pub async fn scan(scanner: &Scanner, target: Target) -> Result<ScanReport, StoreError> {
-    let span = info_span!("scan", otel.name = %format!("scan {target}"), target = %target);
+    let span = info_span!("scan", otel.name = %format!("scan {target}"), scan = %target);
     scan_providers(scanner, target).instrument(span).await
 }
 

@@ -67,11 +67,11 @@ pub async fn run(scanner: &Scanner, schedule: &Schedule, shutdown: &Cancellation
 async fn scan_once(scanner: &Scanner, target: Target) {
     match scan(scanner, target).await {
         Ok(report) if report.found > 0 || report.unreadable > 0 => {
-            tracing::info!(%target, "scanned: {report}")
+            tracing::info!(scan = %target, "scanned: {report}")
         }
-        Ok(report) => tracing::debug!(%target, "scanned: {report}"),
+        Ok(report) => tracing::debug!(scan = %target, "scanned: {report}"),
         // Whatever was not found now is found by the next scan.
-        Err(error) => tracing::error!(%target, %error, "scan ended early"),
+        Err(error) => tracing::error!(scan = %target, %error, "scan ended early"),
     }
 }
 

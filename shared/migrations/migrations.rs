@@ -50,7 +50,7 @@ pub enum MigrationError {
     )]
     NoPlatformTable(&'static str),
     /// The database refuses.
-    #[error("the database refused the migration: {0}")]
+    #[error("the database refused the migration")]
     Database(#[from] DbErr),
 }
 

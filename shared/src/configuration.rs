@@ -66,11 +66,21 @@ pub enum ConfigurationError {
         /// What the system says.
         problem: String,
     },
+    /// The file is not TOML.
+    #[error("configuration file {path}: line {line}: {problem}")]
+    Syntax {
+        /// Its path.
+        path: String,
+        /// Where reading ended.
+        line: usize,
+        /// What is wrong there.
+        problem: String,
+    },
     /// A key is unknown, missing or of the wrong form.
     #[error("configuration: {0}")]
     Key(String),
     /// A provider is at fault.
-    #[error("configuration: {0}")]
+    #[error("configuration")]
     Providers(#[from] CatalogueError),
 }
 
@@ -89,18 +99,18 @@ impl Configuration {
                 path: path.display().to_string(),
                 problem: error.to_string(),
             })?;
+            check_syntax(path, &text)?;
             builder = builder.add_source(File::from_str(&text, FileFormat::Toml));
         }
         let overriding = environment
             .iter()
-            .filter(|(name, _)| name.starts_with("FRESHET_") && *name != FILE_VARIABLE)
+            .filter(|(name, _)| {
+                name.starts_with("FRESHET_") && *name != FILE_VARIABLE && !is_service_link(name)
+            })
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect();
-        let source = Environment::with_prefix(PREFIX)
-            .prefix_separator("_")
-            .separator("__")
-            .try_parsing(true)
-            .source(Some(overriding));
+        let source =
+            Environment::with_prefix(PREFIX).prefix_separator("_").separator("__").source(Some(overriding));
         let merged = builder.add_source(source).build().map_err(|error| key_error(&error.to_string()))?;
         let configuration: Self = serde_path_to_error::deserialize(merged).map_err(|error| {
             let path = error.path().to_string();
@@ -148,11 +158,22 @@ impl Configuration {
     }
 
     fn check(&self) -> Result<(), ConfigurationError> {
+        self.database.check()?;
         self.scan.check()?;
         self.worker.check()?;
         self.call.check()?;
         self.retry.policy()?;
         self.telemetry.check()?;
+        let times = [
+            ("database.acquire_timeout", self.database.acquire_timeout),
+            ("rabbitmq.operation_timeout", self.rabbitmq.operation_timeout),
+            ("redis.command_timeout", self.redis.command_timeout),
+        ];
+        for (key, value) in times {
+            if value.is_zero() {
+                return Err(ConfigurationError::Key(format!("{key}: must be more than 0")));
+            }
+        }
         let limits = [
             ("database.max_connections", u64::from(self.database.max_connections)),
             ("rabbitmq.delivery_limit", u64::from(self.rabbitmq.delivery_limit)),
@@ -165,6 +186,27 @@ impl Configuration {
         }
         Ok(())
     }
+}
+
+/// Kubernetes gives every pod variables like `FRESHET_WORKER_SERVICE_HOST` and `FRESHET_WORKER_PORT_80_TCP` for a service
+/// called `freshet-worker`. None of our keys looks like that.
+fn is_service_link(name: &str) -> bool {
+    !name.contains("__")
+        && (name.contains("_SERVICE_HOST")
+            || name.contains("_SERVICE_PORT")
+            || name.ends_with("_PORT")
+            || name.contains("_PORT_"))
+}
+
+/// Says where the file is no TOML. The library's whole message would quote the line, with the password that may be in it.
+fn check_syntax(path: &Path, text: &str) -> Result<(), ConfigurationError> {
+    let Err(error) = text.parse::<toml::Table>() else { return Ok(()) };
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    Err(ConfigurationError::Syntax {
+        path: path.display().to_string(),
+        line: before.matches('\n').count() + 1,
+        problem: error.message().to_owned(),
+    })
 }
 
 /// The libraries' words without the value, which may be a password that was put at the wrong key.
@@ -213,6 +255,12 @@ mod tests {
                 ("FRESHET_PROVIDERS__VERY__INTEGRATION_TYPE", "21"),
                 ("FRESHET_CONFIG", "/nowhere"),
                 ("FRESHETTE", "x"),
+                ("FRESHET_WORKER_SERVICE_HOST", "10.0.0.1"),
+                ("FRESHET_WORKER_SERVICE_PORT_HTTP", "80"),
+                ("FRESHET_WORKER_PORT", "tcp://10.0.0.1:80"),
+                ("FRESHET_WORKER_PORT_80_TCP_ADDR", "10.0.0.1"),
+                ("FRESHET_REDIS__KEY_PREFIX", "007"),
+                ("FRESHET_TELEMETRY__SAMPLE_RATIO", "0.25"),
                 ("PATH", "/bin"),
             ]),
         )
@@ -220,6 +268,8 @@ mod tests {
         .unwrap();
         assert_eq!(configuration.database.url.as_ref().unwrap().expose(), "mysql://u:p@h/d");
         assert_eq!(configuration.worker.concurrency, 7);
+        assert_eq!(configuration.redis.key_prefix, "007");
+        assert!((configuration.telemetry.sample_ratio - 0.25).abs() < f64::EPSILON);
         assert_eq!(configuration.scan.windows().early, chrono::TimeDelta::minutes(45));
         let providers = configuration.providers().unwrap();
         assert_eq!(providers.get("very").unwrap().integration_type.as_deref(), Some("21"));
@@ -227,7 +277,7 @@ mod tests {
 
     #[test]
     fn wrong_configuration_is_refused_by_name_and_without_its_value() {
-        let cases: [(&[(&str, &str)], &str); 12] = [
+        let cases: [(&[(&str, &str)], &str); 15] = [
             (&[("FRESHET_WORKER__CONCURENCY", "7")], "worker"),
             (&[("FRESHET_WORKR__CONCURRENCY", "7")], "workr"),
             (&[("FRESHET_WORKER__CONCURRENCY", "s3cret")], "worker.concurrency"),
@@ -240,6 +290,9 @@ mod tests {
             (&[("FRESHET_RETRY__LONGEST", "1s")], "retry.longest"),
             (&[("FRESHET_TELEMETRY__SAMPLE_RATIO", "2")], "telemetry.sample_ratio"),
             (&[("FRESHET_REDIS__CONNECTIONS", "0")], "redis.connections"),
+            (&[("FRESHET_REDIS__COMMAND_TIMEOUT", "0s")], "redis.command_timeout"),
+            (&[("FRESHET_DATABASE__ACQUIRE_TIMEOUT", "0s")], "database.acquire_timeout"),
+            (&[("FRESHET_RABBITMQ__OPERATION_TIMEOUT", "0s")], "rabbitmq.operation_timeout"),
         ];
         for (pairs, key) in cases {
             let error = refused(pairs);

@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 use std::io::IsTerminal;
+use std::path::Path;
 use std::process::ExitCode;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::configuration::{ConfigurationError, TelemetrySection};
+use crate::configuration::{Configuration, ConfigurationError, TelemetrySection};
 use crate::telemetry::Telemetry;
 
 /// Exit code for a configuration that cannot be used (`EX_CONFIG` of sysexits.h).
@@ -58,6 +59,21 @@ pub fn shutdown_on_signal() -> std::io::Result<CancellationToken> {
 #[expect(clippy::exit, reason = "whoever sends a second signal does not want to wait")]
 fn exit_at_once() -> ! {
     std::process::exit(EXIT_AT_ONCE)
+}
+
+/// A binary's `main` after its arguments: crypto, configuration, then [`run`].
+pub fn main<W>(service: &'static str, file: Option<&Path>, work: impl FnOnce(Configuration) -> W) -> ExitCode
+where
+    W: Future<Output = anyhow::Result<ExitCode>>,
+{
+    install_crypto();
+    match Configuration::load(file, &environment()) {
+        Ok(configuration) => {
+            let telemetry = configuration.telemetry.clone();
+            run(service, &telemetry, work(configuration))
+        }
+        Err(error) => complain(&error.into()),
+    }
 }
 
 /// Runs the work of a process on a runtime of its own, with telemetry around it that is flushed on every path.

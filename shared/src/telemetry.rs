@@ -1,5 +1,6 @@
 //! Logs and traces.
 
+mod announcing;
 pub mod propagation;
 mod setup;
 

@@ -1,15 +1,20 @@
 //! The fleet as a whole, and what these tests stand on, against real services: run by `tests/run`.
 #![forbid(unsafe_code)]
 
+mod bad_input;
 mod cache;
+mod columns;
 mod configuration;
 mod dev;
 mod early;
+mod fence;
 mod isolation;
 mod many;
+mod migration;
 mod private_services;
 mod processes;
 mod queue;
+mod retry;
 mod servers;
 mod tracing;
 mod urgent;

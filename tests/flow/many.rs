@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 
 use anyhow::{Result, ensure};
+use freshet_producer::scan::Target;
 use freshet_shared::domain::lane::Lane;
 use freshet_tests::fleet::{NewConnection, PATIENCE, TestFleet};
 use freshet_tests::waiting::eventually;
 
 const CONNECTIONS: i64 = 2_000;
+const URGENT: Target = Target::Lane(Lane::Urgent);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_producers_and_four_workers_refresh_two_thousand_connections_exactly_once_each() -> Result<()> {
@@ -22,7 +24,7 @@ async fn two_producers_and_four_workers_refresh_two_thousand_connections_exactly
         workers.push(fleet.worker().await?);
     }
     let (one, other) = (fleet.producer().await?, fleet.producer().await?);
-    let (one, other) = tokio::join!(one.once(Lane::Urgent), other.once(Lane::Urgent));
+    let (one, other) = tokio::join!(one.once(URGENT), other.once(URGENT));
     let (one, other) = (one?, other?);
     assert_eq!(one.published + other.published, CONNECTIONS as u64, "{one}; {other}");
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use chrono::{DateTime, Utc};
 use freshet_cli::simulator::{Settings, Simulator};
-use freshet_producer::scan::ScanReport;
+use freshet_producer::scan::{ScanReport, Target};
 use freshet_shared::adapters::database::{Database, DatabaseSettings};
 use freshet_shared::adapters::system::SystemClock;
 use freshet_shared::configuration::Configuration;
@@ -119,7 +119,7 @@ impl TestFleet {
 
     /// One scan by a new producer.
     pub async fn scan(&self, lane: Lane) -> Result<ScanReport> {
-        self.producer().await?.once(lane).await
+        self.producer().await?.once(Target::Lane(lane)).await
     }
 
     /// A worker that runs until it is stopped.

@@ -4,8 +4,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Result;
-use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
-use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
+    TraceService, TraceServiceServer,
+};
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 use opentelemetry_proto::tonic::trace::v1::Span;
@@ -66,7 +70,9 @@ impl Collector {
             let attributes = resource.resource.iter().flat_map(|resource| &resource.attributes);
             let service = attribute(attributes, "service.name").unwrap_or_default();
             let of_resource = resource.scope_spans.iter().flat_map(|scope| &scope.spans);
-            spans.extend(of_resource.map(|span| ReceivedSpan { service: service.clone(), span: span.clone() }));
+            spans.extend(
+                of_resource.map(|span| ReceivedSpan { service: service.clone(), span: span.clone() }),
+            );
         }
         spans
     }

@@ -60,7 +60,7 @@ impl App {
             },
             &providers.pools(),
         )
-        .map_err(|error| ConfigurationError::Key(format!("rabbitmq.url: {error}")))?;
+        .map_err(|error| ConfigurationError::Key(format!("{}: {error}", error.key())))?;
         let redis = RedisSettings {
             url: redis.clone(),
             key_prefix: configuration.redis.key_prefix.clone(),
@@ -161,8 +161,13 @@ pub fn pool_settings(configuration: &Configuration) -> PoolSettings {
 /// Names the key or the service that is at fault.
 pub async fn execute(command: Command, configuration: Configuration) -> anyhow::Result<ExitCode> {
     let Command::Run = command;
-    let app = App::build(&configuration).await?;
-    let report = app.run(Arc::new(|_| ()), shutdown_on_signal()?).await?;
+    // Listened to before the start, which may wait for the database: as the first process of a container we would not
+    // hear a signal otherwise.
+    let shutdown = shutdown_on_signal()?;
+    let Some(app) = shutdown.run_until_cancelled(App::build(&configuration)).await else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let report = app?.run(Arc::new(|_| ()), shutdown).await?;
     tracing::info!(handled = report.handled, abandoned = report.abandoned, "worker stopped");
     Ok(ExitCode::from(u8::from(report.abandoned > 0)))
 }

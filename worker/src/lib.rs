@@ -8,6 +8,7 @@ pub mod app;
 pub mod arguments;
 pub mod cache_entries;
 pub mod channel_details;
+mod failing;
 mod in_flight;
 pub mod job;
 pub mod pool;

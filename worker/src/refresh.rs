@@ -9,7 +9,7 @@ use freshet_shared::domain::failure::{Failure, FailureClass};
 use freshet_shared::domain::input_fields::InputFields;
 use freshet_shared::domain::lane::Lane;
 use freshet_shared::domain::message::{MessageError, RefreshMessage};
-use freshet_shared::domain::outcome::{Cached, Failed, Outcome, Refreshed, Skip};
+use freshet_shared::domain::outcome::{Cached, Outcome, Refreshed, Skip};
 use freshet_shared::domain::provider::Provider;
 use freshet_shared::domain::provider::catalogue::Providers;
 use freshet_shared::domain::retry::RetryPolicy;
@@ -18,12 +18,13 @@ use freshet_shared::ports::cache::Cache;
 use freshet_shared::ports::clock::Clock;
 use freshet_shared::ports::provider::ProviderCaller;
 use freshet_shared::ports::randomness::Randomness;
-use freshet_shared::ports::store::{Commit, Committed, FailureRecord, RefreshStore, StoreError};
+use freshet_shared::ports::store::{Commit, Committed, RefreshStore, StoreError};
 
 use freshet_shared::adapters::persistence::{Patience, persist};
 
 use crate::cache_entries::{repair_cache, write_cache};
 use crate::channel_details::renew_details;
+use crate::failing::{Subject, failed, unusable_row};
 use crate::in_flight::Mark;
 
 /// Longer than a restart of the database takes, shorter than a pod's grace period.
@@ -78,7 +79,10 @@ pub async fn refresh(refresher: &Refresher, message: &RefreshMessage, redelivere
         return Outcome::Skipped(Skip::InFlight);
     }
     let outcome = attempt(refresher, provider, message.lane, &connection).await;
-    mark.finish(refresher).await;
+    if !matches!(outcome, Outcome::Refreshed(_)) {
+        // After a success the generation has moved on, and the mark may expire by itself.
+        mark.finish(refresher).await;
+    }
     outcome
 }
 
@@ -90,18 +94,24 @@ async fn attempt(
 ) -> Outcome {
     let input = match InputFields::parse(connection.input_fields.as_ref()) {
         Ok(input) => input,
-        Err(failure) => return failed(refresher, connection, failure).await,
+        Err(failure) => return failed(refresher, &Subject::of(connection), failure).await,
     };
     if lane == Lane::Urgent {
         renew_details(refresher, provider, connection, &input).await;
     }
     let outcome = match request_token(refresher, provider, &input).await {
         Ok(grant) => store_token(refresher, provider, connection, &input, grant).await,
-        Err(failure) => failed(refresher, connection, failure).await,
+        Err(failure) => failed(refresher, &Subject::of(connection), failure).await,
     };
-    if lane == Lane::Urgent && !matches!(outcome, Outcome::Refreshed(_)) {
-        // The cache was cleared on the way; a token that is still good has to be readable again.
-        repair_cache(refresher, provider, connection).await;
+    match &outcome {
+        Outcome::Refreshed(_) => {}
+        Outcome::Stale => overtaken(refresher, provider, connection.id).await,
+        // The cache was cleared on the way; a token that is still good has to be readable again. What was loaded before
+        // the call may have been replaced during it.
+        _ if lane == Lane::Urgent => {
+            restore_cache(refresher, provider, connection.id).await;
+        }
+        _ => {}
     }
     outcome
 }
@@ -159,14 +169,12 @@ async fn store_token(
                 cached,
             })
         }
-        Ok(Committed::Stale) => {
-            overtaken(refresher, provider, connection.id).await;
-            Outcome::Stale
-        }
+        Ok(Committed::Stale) => Outcome::Stale,
         Err(StoreError::Refused { problem, .. }) => {
             let characters = grant.access_token.characters();
             let detail = format!("the database refused the new token ({characters} characters): {problem}");
-            failed(refresher, connection, Failure::new(FailureClass::UnstorableToken, detail)).await
+            failed(refresher, &Subject::of(connection), Failure::new(FailureClass::UnstorableToken, detail))
+                .await
         }
         Err(error) => Outcome::Unavailable { detail: error.to_string() },
     }
@@ -186,38 +194,22 @@ async fn commit_patiently(refresher: &Refresher, commit: &Commit) -> Result<Comm
 /// Somebody else stored a token first, or we did and the database's answer was lost: what stands there is what the cache
 /// has to hold.
 async fn overtaken(refresher: &Refresher, provider: &Provider, connection_id: ConnectionId) {
-    let loaded =
-        refresher.store.load(connection_id, provider.name(), provider.integration_type.as_deref()).await;
-    if let Ok(Some(connection)) = loaded
-        && repair_cache(refresher, provider, &connection).await == Cached::Failed
-    {
+    if let Some((connection, Cached::Failed)) = restore_cache(refresher, provider, connection_id).await {
         plan_cache_repair(refresher, &connection, connection.generation).await;
     }
 }
 
-/// Writes the failure down, so that the row and not a process remembers when to try again.
-async fn failed(refresher: &Refresher, connection: &LoadedConnection, failure: Failure) -> Outcome {
-    let at = refresher.clock.now();
-    let decision = refresher.retry.after(&failure, connection.failures, at, refresher.randomness.next());
-    let record = FailureRecord {
-        connection_id: connection.id,
-        generation: connection.generation,
-        failure: failure.clone(),
-        at,
-        next_attempt_at: decision.next_attempt_at,
-        state: decision.state,
-    };
-    match refresher.store.record_failure(&record).await {
-        Ok(true) => Outcome::Failed(Failed {
-            failure,
-            next_attempt_at: decision.next_attempt_at,
-            state: decision.state,
-        }),
-        Ok(false) => Outcome::Stale,
-        Err(error) => {
-            Outcome::Unavailable { detail: format!("{error}; the failure to be written was {failure}") }
-        }
-    }
+/// Writes what MySQL holds by now to the cache; nothing where that cannot be read.
+async fn restore_cache(
+    refresher: &Refresher,
+    provider: &Provider,
+    connection_id: ConnectionId,
+) -> Option<(LoadedConnection, Cached)> {
+    let loaded =
+        refresher.store.load(connection_id, provider.name(), provider.integration_type.as_deref()).await;
+    let connection = loaded.ok().flatten()?;
+    let cached = repair_cache(refresher, provider, &connection).await;
+    Some((connection, cached))
 }
 
 /// Nothing is called; what a worker that died in the middle may have left undone is done.
@@ -249,33 +241,6 @@ async fn plan_cache_repair(refresher: &Refresher, connection: &LoadedConnection,
         .next_attempt_at;
     if let Err(error) = refresher.store.release(connection.id, generation, Some(at)).await {
         tracing::error!(connection_id = connection.id.0, %error, "cache repair not planned; the next refresh writes the cache");
-    }
-}
-
-/// A row that cannot be read is a failure of its own, found again after its backoff; anything else is the database's.
-async fn unusable_row(refresher: &Refresher, message: &RefreshMessage, error: StoreError) -> Outcome {
-    let StoreError::Unreadable { problem, .. } = &error else {
-        return Outcome::Unavailable { detail: error.to_string() };
-    };
-    let failure = Failure::new(FailureClass::Misconfigured, problem.clone());
-    let at = refresher.clock.now();
-    let decision = refresher.retry.after(&failure, 0, at, refresher.randomness.next());
-    let record = FailureRecord {
-        connection_id: message.connection_id,
-        generation: message.generation,
-        failure: failure.clone(),
-        at,
-        next_attempt_at: decision.next_attempt_at,
-        state: decision.state,
-    };
-    match refresher.store.record_failure(&record).await {
-        Ok(true) => Outcome::Failed(Failed {
-            failure,
-            next_attempt_at: decision.next_attempt_at,
-            state: decision.state,
-        }),
-        Ok(false) => Outcome::Stale,
-        Err(error) => Outcome::Unavailable { detail: error.to_string() },
     }
 }
 

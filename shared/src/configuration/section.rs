@@ -29,6 +29,30 @@ pub struct DatabaseSection {
     pub acquire_timeout: Duration,
 }
 
+impl DatabaseSection {
+    pub(super) fn check(&self) -> Result<(), ConfigurationError> {
+        let Some(url) = &self.url else { return Ok(()) };
+        let is_url = match url.expose().split_once(':') {
+            Some(("sqlite", _)) => true,
+            // A URL that nobody can read would look like a server that does not answer.
+            Some(("mysql" | "mariadb", _)) => {
+                reqwest::Url::parse(url.expose()).is_ok_and(|url| url.has_host())
+            }
+            _ => {
+                return Err(wrong("database.url", "must begin with mysql://, mariadb:// or sqlite:"));
+            }
+        };
+        if is_url {
+            return Ok(());
+        }
+        Err(wrong(
+            "database.url",
+            "cannot be read: it must look like mysql://user:password@host:3306/database, with special characters in \
+             user and password percent-encoded",
+        ))
+    }
+}
+
 /// `[rabbitmq]`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -41,7 +65,7 @@ pub struct RabbitMqSection {
     /// The longest wait for any answer of the broker.
     #[serde(with = "humantime_serde")]
     pub operation_timeout: Duration,
-    /// Deliveries of one message before the broker dead-letters it.
+    /// How many times a message may come back before the broker dead-letters it.
     pub delivery_limit: u32,
 }
 

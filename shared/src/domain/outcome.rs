@@ -48,7 +48,7 @@ pub struct Refreshed {
 pub enum Cached {
     /// Written.
     Written,
-    /// A newer generation stood there already.
+    /// A newer generation stood there already, or the token had expired by then.
     Newer,
     /// The cache did not answer; a repair is planned on the row.
     Failed,

@@ -10,6 +10,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
+use super::announcing::Announcing;
 use crate::configuration::{LogFormat, TelemetrySection};
 
 /// Running telemetry. Has to be shut down from `main`, so that the last spans are sent.
@@ -20,9 +21,11 @@ pub struct Telemetry {
 /// Telemetry that cannot start.
 #[derive(Debug, Error)]
 pub enum TelemetryError {
-    /// The exporter cannot be built.
-    #[error("telemetry.otlp_endpoint: the exporter cannot be built: {0}")]
-    Exporter(String),
+    /// The endpoint cannot be used. It may hold a password, so neither it nor the library's words, which quote it, are shown.
+    #[error(
+        "telemetry.otlp_endpoint: must be a URL like http://jaeger:4317; https:// needs the system's CA certificates, too"
+    )]
+    Endpoint,
     /// The filter cannot be read.
     #[error("telemetry.filter: {0}")]
     Filter(#[from] tracing_subscriber::filter::ParseError),
@@ -82,13 +85,17 @@ fn tracer_provider(
     service: &'static str,
     endpoint: &str,
 ) -> Result<SdkTracerProvider, TelemetryError> {
+    // Anything else would be taken, and every span lost.
+    if !endpoint.starts_with("http://") && !endpoint.starts_with("https://") {
+        return Err(TelemetryError::Endpoint);
+    }
     let exporter = opentelemetry_otlp::SpanExporter::builder()
         .with_tonic()
         .with_endpoint(endpoint)
         .build()
-        .map_err(|error| TelemetryError::Exporter(error.to_string()))?;
+        .map_err(|_| TelemetryError::Endpoint)?;
     Ok(SdkTracerProvider::builder()
-        .with_batch_exporter(exporter)
+        .with_batch_exporter(Announcing::new(exporter))
         .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(section.sample_ratio))))
         .with_resource(Resource::builder().with_service_name(service).build())
         .build())

@@ -139,7 +139,9 @@ async fn in_the_urgent_lane_each_is_named_and_a_correction_heals_it() -> Result<
 }
 
 async fn each_is_named_and_a_correction_heals_it(lane: Lane, expires_in: i64) -> Result<()> {
-    let fleet = TestFleet::found().await?;
+    let mut fleet = TestFleet::found().await?;
+    // So that on a slow machine no attempt comes before it is let come.
+    fleet.environment.insert("FRESHET_RETRY__SHORTEST".into(), "1m".into());
     // MariaDB checks a column of type JSON; a platform may have plain text there.
     fleet.execute("ALTER TABLE ie_appinstall_connection MODIFY inputFields LONGTEXT NULL", []).await?;
     let cases: Vec<(i64, Case)> = (1..).zip(cases()).collect();
@@ -155,9 +157,8 @@ async fn each_is_named_and_a_correction_heals_it(lane: Lane, expires_in: i64) ->
     let cache = fleet.cache().await?;
     for ((id, case), before) in cases.iter().zip(before) {
         let stored = fleet.stored(*id).await?;
-        let token = |stored: &StoredConnection| {
-            (stored.access_token.clone(), stored.expires_at, stored.generated_on)
-        };
+        let token =
+            |stored: &StoredConnection| (stored.access_token.clone(), stored.expires_at, stored.generated_on);
         assert_eq!(token(&stored), token(&before), "{}", case.name);
         assert_eq!(cache[&format!("connectionAccessToken_{id}")].value, format!("old-{id}"), "{}", case.name);
         let ours = stored.ours.context("not enrolled")?;
@@ -177,7 +178,8 @@ async fn each_is_named_and_a_correction_heals_it(lane: Lane, expires_in: i64) ->
     }
     let called = cases.iter().filter(|(_, case)| case.answer.is_some()).count();
     assert_eq!(fleet.token_requests().len(), called, "what cannot be asked for is not asked for");
-    let told = fleet.number("SELECT COUNT(*) FROM refresh_attempt WHERE failure_detail LIKE '%s3cret%'").await?;
+    let told =
+        fleet.number("SELECT COUNT(*) FROM refresh_attempt WHERE failure_detail LIKE '%s3cret%'").await?;
     assert_eq!(told, 0);
     assert_eq!(fleet.number("SELECT COUNT(*) FROM refresh_attempt").await?, cases.len() as i64);
 

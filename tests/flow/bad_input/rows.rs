@@ -68,7 +68,8 @@ async fn what_changes_between_publishing_and_processing_is_noticed() -> Result<(
 async fn a_zero_date_is_no_expiry_and_is_refreshed_in_the_urgent_lane() -> Result<()> {
     for column_type in ["DATETIME", "TIMESTAMP"] {
         let fleet = TestFleet::found().await?;
-        let alter = format!("ALTER TABLE ie_appinstall_connection MODIFY accessTokenExpiryAt {column_type} NULL");
+        let alter =
+            format!("ALTER TABLE ie_appinstall_connection MODIFY accessTokenExpiryAt {column_type} NULL");
         fleet.execute(&alter, []).await?;
         fleet.add([NewConnection { expires_in: None, ..NewConnection::fynd(1, 0) }]).await?;
         // One transaction is one session, and only a lenient one takes a zero date.
@@ -107,7 +108,10 @@ async fn a_state_that_this_build_does_not_know_is_named_and_then_left_behind() -
     let stored = fleet.stored(1).await?;
     assert_eq!(stored.access_token.as_deref(), Some("old-1"));
     let ours = stored.ours.context("not enrolled")?;
-    assert_eq!((ours.state.as_str(), ours.failure_class.as_deref()), ("misconfigured", Some("misconfigured")));
+    assert_eq!(
+        (ours.state.as_str(), ours.failure_class.as_deref()),
+        ("misconfigured", Some("misconfigured"))
+    );
     assert!(ours.next_attempt_at.is_some());
     let detail = ours.failure_detail.context("no detail")?;
     assert!(detail.contains("state holds a word that this build does not know"), "{detail}");

@@ -56,7 +56,8 @@ impl Process {
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         let id = self.child.id().with_context(|| format!("{} has ended already", self.name))?;
-        kill(Pid::from_raw(i32::try_from(id)?), signal).with_context(|| format!("cannot signal {}", self.name))
+        kill(Pid::from_raw(i32::try_from(id)?), signal)
+            .with_context(|| format!("cannot signal {}", self.name))
     }
 
     /// Waits until it has written `text` on standard error.

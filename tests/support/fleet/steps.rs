@@ -1,8 +1,9 @@
 //! What many tests do in the same way: a worker's turn, a retry whose time has come, a call that is under way.
 
 use anyhow::{Result, ensure};
+use fred::prelude::KeysInterface;
 use freshet_cli::simulator::{LedgerAnswer, LedgerEntry, Provider};
-use freshet_producer::scan::ScanReport;
+use freshet_producer::scan::{ScanReport, Target};
 use freshet_shared::adapters::database::{Database, DatabaseSettings};
 use freshet_shared::domain::secret::Secret;
 use freshet_shared::migrations;
@@ -16,7 +17,7 @@ use crate::waiting::eventually;
 impl TestFleet {
     /// One scan for next attempts by a new producer.
     pub async fn retry_scan(&self) -> Result<ScanReport> {
-        self.producer().await?.next_attempts().await
+        self.producer().await?.once(Target::NextAttempts).await
     }
 
     /// Lets the time of every planned attempt have come.
@@ -35,6 +36,14 @@ impl TestFleet {
         let ready = self.vhost.all_ready_messages().await?;
         ensure!(ready.is_empty(), "left in the queues: {ready:?}");
         Ok(reports)
+    }
+
+    /// Loses the whole cache, the product's own fences and marks included.
+    pub async fn lose_cache(&self) -> Result<()> {
+        for name in self.keys.entries().await?.into_keys() {
+            let _: () = self.keys.client().del(format!("{}{name}", self.keys.prefix())).await?;
+        }
+        Ok(())
     }
 
     /// The requests for a token so far.

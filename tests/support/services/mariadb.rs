@@ -76,6 +76,8 @@ impl MariaDb {
 
     async fn install(&mut self) -> Result<()> {
         let mut command = self.command(INSTALLER)?;
+        // By force, because it refuses where the machine's own name cannot be resolved.
+        command.arg("--force");
         command.args(["--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve"]);
         self.instance.prepare(command).await
     }

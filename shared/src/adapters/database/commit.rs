@@ -1,5 +1,6 @@
 //! Storing a credential: a compare-and-swap on the generation that was spent and the expiry that was loaded.
 
+use chrono::SubsecRound;
 use sea_orm::sea_query::{Expr, ExprTrait, Query, UpdateStatement};
 use sea_orm::{ConnectionTrait, DbErr, TransactionTrait, Value};
 
@@ -65,7 +66,8 @@ impl Database {
             .table(Connection::Table)
             .value(Connection::AccessToken, commit.access_token.expose())
             .value(Connection::AccessTokenExpiryAt, self.instant(commit.expires_at))
-            .value(Connection::AccessTokenGeneratedOn, self.instant(commit.generated_at))
+            // A column of whole seconds may round up, and no token was generated in the future.
+            .value(Connection::AccessTokenGeneratedOn, self.instant(commit.generated_at.trunc_subsecs(0)))
             .and_where(Expr::col((Connection::Table, Connection::Id)).eq(commit.connection_id.0))
             .and_where(unchanged)
             .to_owned()

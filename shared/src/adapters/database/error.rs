@@ -12,6 +12,7 @@ const REFUSALS: &[(u16, &str)] = &[
     (1049, "the database does not exist: create it or correct database.url"),
     (1054, "a column is missing: run `freshet migrate`, or compare the platform's tables with the contract"),
     (1142, "the user may not use a table: grant it"),
+    (1143, "the user may not use a column: grant it"),
     (1146, "a table is missing: run `freshet migrate`, or check database.url"),
     (1264, "a value is out of the column's range: widen the column"),
     (1265, "a value does not fit the column: widen the column"),
@@ -72,7 +73,7 @@ fn classify(operation: &'static str, error: &DbErr) -> StoreError {
 
 /// Names the column or table, which the server quotes, for those messages that quote nothing else.
 fn shown(number: u16, message: &str) -> String {
-    let quotes_only_names = matches!(number, 1048 | 1054 | 1142 | 1146 | 1264 | 1265 | 1406);
+    let quotes_only_names = matches!(number, 1048 | 1054 | 1142 | 1143 | 1146 | 1264 | 1265 | 1406);
     if quotes_only_names {
         format!("server error {number}: {message}")
     } else {

@@ -63,6 +63,18 @@ pub enum RabbitMqSettingsError {
     },
 }
 
+impl RabbitMqSettingsError {
+    /// The configuration key that is at fault.
+    pub fn key(&self) -> &'static str {
+        match self {
+            Self::Scheme | Self::Url | Self::Ipv6Host | Self::ConnectionName => "rabbitmq.url",
+            Self::Heartbeat => "rabbitmq.heartbeat",
+            Self::OperationTimeout => "rabbitmq.operation_timeout",
+            Self::NoPool | Self::PoolName { .. } => "provider_directory",
+        }
+    }
+}
+
 impl RabbitMqSettings {
     /// What can be checked without the URL.
     pub(super) fn check(&self) -> Result<(), RabbitMqSettingsError> {

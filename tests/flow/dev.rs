@@ -1,0 +1,5 @@
+//! `freshet dev` as a process.
+
+mod file;
+mod installation;
+mod simulation;

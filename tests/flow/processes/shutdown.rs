@@ -1,0 +1,96 @@
+//! A worker that is asked to end in the middle of its work.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use freshet_cli::simulator::{LedgerAnswer, Matcher, ScriptedAnswer};
+use freshet_shared::domain::lane::Lane;
+use freshet_tests::binaries::{Binary, Process};
+use freshet_tests::fleet::{NewConnection, PATIENCE, TestFleet};
+use freshet_tests::waiting::eventually;
+use nix::sys::signal::Signal;
+
+/// The marketplace takes this long: longer than a signal needs to arrive on a busy machine.
+const SLOW: Duration = Duration::from_secs(4);
+
+/// A worker with one slot that waits for the first of three answers.
+async fn in_the_middle(fleet: &mut TestFleet, answer_after: Duration) -> Result<Process> {
+    fleet.environment.insert("FRESHET_WORKER__CONCURRENCY".into(), "1".into());
+    fleet.environment.insert("FRESHET_TELEMETRY__FILTER".into(), "info".into());
+    fleet.add((1..=3).map(|id| NewConnection::very(id, 1_200))).await?;
+    assert_eq!(fleet.scan(Lane::Early).await?.published, 3);
+    fleet.marketplaces.script(Matcher::any(), [ScriptedAnswer::delay(answer_after)]);
+    let worker = Binary::new("worker")?.arguments(["run"]).variables(&fleet.environment).start()?;
+    eventually("a call is in flight", PATIENCE, async || {
+        ensure!(!fleet.marketplaces.ledger().is_empty(), "the worker says:\n{}", worker.stderr());
+        Ok(())
+    })
+    .await?;
+    Ok(worker)
+}
+
+/// The connection whose call came first.
+async fn first(fleet: &TestFleet) -> Result<i64> {
+    let account = fleet.marketplaces.ledger().first().and_then(|entry| entry.account.clone());
+    let account = account.context("no call")?;
+    Ok(account.strip_prefix("client ").context("the account of no connection")?.parse()?)
+}
+
+/// What is left in the queue is handled by the next worker.
+async fn finish(fleet: TestFleet, left: u32) -> Result<()> {
+    eventually("messages are back in their queue", PATIENCE, async || {
+        let ready: u32 = fleet.vhost.all_ready_messages().await?.values().sum();
+        ensure!(ready == left, "{ready} are, not {left}");
+        Ok(())
+    })
+    .await?;
+    let next = fleet.worker().await?;
+    next.until_handled(left as usize, PATIENCE).await?;
+    next.stop().await?;
+    for id in 1..=3 {
+        assert_eq!(fleet.stored(id).await?.generation(), 1, "connection {id}");
+    }
+    fleet.dissolve().await
+}
+
+#[tokio::test]
+async fn sigterm_lets_the_call_in_flight_finish_and_gives_back_what_was_not_begun() -> Result<()> {
+    let mut fleet = TestFleet::found().await?;
+    let mut worker = in_the_middle(&mut fleet, SLOW).await?;
+    worker.signal(Signal::SIGTERM)?;
+    worker.until_it_says("stopping", PATIENCE).await?;
+    let ledger = fleet.marketplaces.ledger();
+    assert!(ledger.len() == 1 && ledger[0].answer == LedgerAnswer::Pending, "the call is still in flight");
+    let begun = first(&fleet).await?;
+    let ended = worker.ended(PATIENCE).await?.with_code(0)?;
+    assert!(!ended.stderr.contains("grace period over"), "{}", ended.stderr);
+
+    for id in 1..=3 {
+        assert_eq!(fleet.stored(id).await?.generation(), i64::from(id == begun), "connection {id}");
+    }
+    let token = fleet.stored(begun).await?.access_token.context("no token")?;
+    assert_eq!(fleet.cache().await?[&format!("connectionAccessToken_{begun}")].value, token);
+    assert_eq!(fleet.marketplaces.ledger().len(), 1, "nothing was begun after the signal");
+    finish(fleet, 2).await
+}
+
+#[tokio::test]
+async fn when_the_grace_period_is_over_the_message_comes_again_and_the_exit_code_says_so() -> Result<()> {
+    let mut fleet = TestFleet::found().await?;
+    fleet.environment.insert("FRESHET_WORKER__SHUTDOWN_GRACE".into(), "100ms".into());
+    let worker = in_the_middle(&mut fleet, SLOW).await?;
+    let ended = worker.terminate(SLOW).await?.with_code(1)?;
+    assert!(ended.stderr.contains("grace period over"), "{}", ended.stderr);
+    finish(fleet, 3).await
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_at_once() -> Result<()> {
+    let mut fleet = TestFleet::found().await?;
+    let mut worker = in_the_middle(&mut fleet, SLOW).await?;
+    worker.signal(Signal::SIGINT)?;
+    worker.until_it_says("stopping", PATIENCE).await?;
+    let ended = worker.terminate(PATIENCE).await?.with_code(130)?;
+    assert!(ended.took < SLOW, "it took {:?}", ended.took);
+    finish(fleet, 3).await
+}

@@ -1,0 +1,5 @@
+//! Traces and logs as they leave the binaries.
+
+mod canaries;
+mod collected;
+mod without_collector;

@@ -12,7 +12,7 @@ use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use super::canaries;
 
 /// Crates that log at the finest level.
-const CLIENTS: &[&str] = &["freshet_worker", "lapin", "fred", "hyper_util", "sqlx"];
+const CLIENTS: &[&str] = &["freshet_worker", "lapin", "fred", "hyper_util", "reqwest", "sqlx_mysql"];
 
 /// Scans both lanes and lets a worker refresh all; answers what the processes said.
 async fn refresh(fleet: &TestFleet, ids: &[i64]) -> Result<String> {

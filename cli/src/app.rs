@@ -77,7 +77,7 @@ async fn run_dev(arguments: DevArguments, mut configuration: Configuration) -> a
             "database.url: `freshet dev` runs on an SQLite file; for MySQL run `producer` and `worker`";
         return Err(ConfigurationError::Key(problem.into()).into());
     }
-    let opening = Database::open(url, &configuration.database);
+    let opening = Box::pin(Database::open(url, &configuration.database));
     let Some(database) = shutdown.run_until_cancelled(opening).await else {
         return Ok(ExitCode::SUCCESS);
     };

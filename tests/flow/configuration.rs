@@ -106,7 +106,7 @@ async fn what_only_producer_and_worker_need_is_checked_before_any_server_is_aske
     let cases: &[((&str, &str), &[&str])] = &[
         (("FRESHET_RABBITMQ__URL", "http://freshet:s3cret@mq"), &["rabbitmq.url", "amqp://"]),
         (("FRESHET_RABBITMQ__URL", "amqp://freshet:s3cret@mq:port"), &["rabbitmq.url"]),
-        (("FRESHET_RABBITMQ__HEARTBEAT", "0s"), &["heartbeat"]),
+        (("FRESHET_RABBITMQ__HEARTBEAT", "0s"), &["rabbitmq.heartbeat: "]),
         (("FRESHET_PROVIDERS__FYNDD__INTEGRATION_TYPE", "16"), &["providers.fyndd", "fynd, very"]),
         (
             ("FRESHET_PROVIDERS__VERY__INTEGRATION_TYPE", "15"),

@@ -164,7 +164,8 @@ pub async fn execute(command: Command, configuration: Configuration) -> anyhow::
     // Listened to before the start, which may wait for the database: as the first process of a container we would not
     // hear a signal otherwise.
     let shutdown = shutdown_on_signal()?;
-    let Some(app) = shutdown.run_until_cancelled(App::build(&configuration)).await else {
+    let building = Box::pin(App::build(&configuration));
+    let Some(app) = shutdown.run_until_cancelled(building).await else {
         return Ok(ExitCode::SUCCESS);
     };
     let report = app?.run(Arc::new(|_| ()), shutdown).await?;

@@ -34,7 +34,7 @@ impl Captured {
     }
 
     /// All that was written, once the process has ended.
-    pub(super) async fn to_the_end(mut self) -> String {
+    pub(super) async fn into_text(mut self) -> String {
         // It fails only where the runtime is going down.
         let _ = (&mut self.reading).await;
         self.text()

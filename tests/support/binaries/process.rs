@@ -101,7 +101,7 @@ impl Process {
         };
         let code = status.with_context(|| format!("cannot ask after {}", self.name))?.code();
         let took = asked.elapsed();
-        let (stdout, stderr) = tokio::join!(self.stdout.to_the_end(), self.stderr.to_the_end());
+        let (stdout, stderr) = tokio::join!(self.stdout.into_text(), self.stderr.into_text());
         Ok(Ended { name: self.name, code, stdout, stderr, took })
     }
 }

@@ -39,6 +39,7 @@ impl TestFleet {
             let key = queue.as_str().into();
             let confirmed = channel.basic_publish("".into(), key, options, body, properties).await?.await?;
             channel.close(200, "".into()).await?;
+            ensure!(confirmed.is_ack(), "the broker does not take it: {confirmed:?}");
             ensure!(confirmed.take_message().is_none(), "{queue} is not declared yet");
             Ok(())
         })

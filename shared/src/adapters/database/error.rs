@@ -4,7 +4,15 @@ use sea_orm::{DbErr, RuntimeErr};
 
 use crate::ports::store::StoreError;
 
-/// Server errors that the same statement would meet again (MySQL's and MariaDB's numbers).
+/// Server errors that pass (MySQL's and MariaDB's numbers): too many connections, shutting down, broken connections,
+/// lock waits and deadlocks, read-only while roles change, a statement that was killed or whose table was altered. Any
+/// other would meet the same statement again, and repeating it after a granted token would ask for another token.
+const PASSING: &[u16] = &[
+    1040, 1053, 1077, 1079, 1152, 1158, 1159, 1160, 1161, 1203, 1205, 1213, 1226, 1290, 1317, 1412, 1615,
+    1637, 1792, 1836, 1927, 1969, 3024, 3032,
+];
+
+/// What to do about those that do not.
 const REFUSALS: &[(u16, &str)] = &[
     (1044, "the user may not use the database: grant it"),
     (1045, "user or password is wrong: correct database.url"),
@@ -36,17 +44,15 @@ fn classify(operation: &'static str, error: &DbErr) -> StoreError {
         | DbErr::Query(RuntimeErr::SqlxError(error)) => match error.as_ref() {
             sqlx::Error::Database(error) => {
                 let Some(server) = error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>() else {
-                    // SQLite's messages name tables and constraints, never values.
-                    return unavailable(error.message().to_owned());
+                    return classify_sqlite(operation, error.code().as_deref(), error.message());
                 };
                 let number = server.number();
-                match REFUSALS.iter().find(|(refusal, _)| *refusal == number) {
-                    Some((_, advice)) => StoreError::Refused {
-                        operation,
-                        problem: format!("{advice} ({})", shown(number, server.message())),
-                    },
-                    None => unavailable(format!("server error {number}")),
+                if PASSING.contains(&number) {
+                    return unavailable(format!("server error {number}"));
                 }
+                let known = REFUSALS.iter().find(|(refusal, _)| *refusal == number);
+                let advice = known.map_or("the statement cannot succeed like this", |(_, advice)| advice);
+                StoreError::Refused { operation, problem: format!("{advice} ({})", shown(number, server.message())) }
             }
             sqlx::Error::ColumnDecode { index, .. } => StoreError::Unreadable {
                 operation,
@@ -69,6 +75,17 @@ fn classify(operation: &'static str, error: &DbErr) -> StoreError {
         DbErr::Conn(RuntimeErr::Internal(_)) => unavailable("no connection: check database.url".into()),
         _ => unavailable("the statement failed".into()),
     }
+}
+
+/// SQLite's messages name tables and constraints, never values.
+fn classify_sqlite(operation: &'static str, code: Option<&str>, message: &str) -> StoreError {
+    // SQLITE_CANTOPEN, with any detail in the higher bits.
+    let cannot_open = code.and_then(|code| code.parse::<u32>().ok()).is_some_and(|code| code & 0xff == 14);
+    if cannot_open {
+        let advice = "the file cannot be opened: check the path in database.url; ?mode=rwc creates a file that is missing";
+        return StoreError::Refused { operation, problem: advice.into() };
+    }
+    StoreError::Unavailable { operation, problem: message.to_owned() }
 }
 
 /// Names the column or table, which the server quotes, for those messages that quote nothing else.

@@ -118,7 +118,9 @@ fn loaded(id: ConnectionId, row: &QueryResult) -> Result<LoadedConnection, Store
     let secret = |name| column::<Option<String>>(row, name).map(|text| text.map(Secret::new));
     Ok(LoadedConnection {
         id,
-        is_active: column::<Option<String>>(row, "is_active")?.as_deref() == Some("active"),
+        is_active: column::<Option<String>>(row, "is_active")?
+            // As the scan's comparison does under the platform's collations.
+            .is_some_and(|word| word.eq_ignore_ascii_case("active")),
         access_token: secret("access_token")?,
         expires_at: column(row, "expires_at")?,
         input_fields: secret("input_fields")?,

@@ -367,6 +367,8 @@ async fn the_span_tells_the_call_and_not_the_url() {
         .with_span_events(tracing_subscriber::fmt::format::FmtSpan::CLOSE)
         .with_writer(move || writer.clone())
         .finish();
+    // While there is only one dispatcher, a call in another test's thread, which has none, would switch our span off.
+    let _second = tracing::Dispatch::new(tracing_subscriber::registry());
     let guard = tracing::subscriber::set_default(subscriber);
     let server = Server::answering("HTTP/1.1 503 No\r\nContent-Length: 6\r\n\r\ns3cret").await;
     let request = ProviderRequest {

@@ -42,8 +42,6 @@ pub async fn run(
     let Fleet { scanner, schedule, refresher, pool, consumer, census, clock } = fleet;
     let counter = fleet::Counter::new(census, scanner.providers.clone(), scanner.windows, clock);
 
-    // What decides about the exit code is counted before anything stops: a token that dies while the process ends is
-    // the next process's to refresh.
     let observer: freshet_worker::pool::Observer = {
         let tally = tally.clone();
         Arc::new(move |report| tally.note(report))
@@ -62,7 +60,7 @@ pub async fn run(
 
     let mut progress = Progress::start();
     let mut every = tokio::time::interval(COUNT_EVERY);
-    let last: Census = loop {
+    let (last, ended_at): (Census, _) = loop {
         tokio::select! {
             _ = every.tick() => {}
             () = shutdown.cancelled() => {}
@@ -71,14 +69,15 @@ pub async fn run(
         progress.show(&census, &tally, counter.now());
         let is_over = duration.is_some_and(|duration| begun.elapsed() >= duration);
         if is_over || shutdown.is_cancelled() || working.is_finished() {
-            break census;
+            break (census, counter.now());
         }
     };
     shutdown.cancel();
     producing.await?;
     let pool = working.await??;
     progress.finish();
-    let expired_here = counter.expired_since(started_at).await?;
+    // A token that dies while the process ends is the next process's to refresh.
+    let expired_here = counter.expired_between(started_at, ended_at).await?;
     let report = Report::new(&last, &tally, &pool, expired_here, begun.elapsed(), is_simulated);
     report.print(arguments.report);
     Ok(report.exit_code())

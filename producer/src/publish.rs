@@ -1,7 +1,7 @@
 //! Publishing: one persistent message per claimed connection, each with the context of its own trace.
 
 use freshet_shared::domain::message::RefreshMessage;
-use freshet_shared::ports::queue::{Outgoing, Publisher};
+use freshet_shared::ports::queue::{Outgoing, PublishError, Publisher};
 use freshet_shared::telemetry::propagation::inject;
 use tracing::{Span, info_span};
 
@@ -12,6 +12,8 @@ pub struct PublishReport {
     pub confirmed: u64,
     /// Messages that it did not.
     pub failed: u64,
+    /// Whether the broker itself did not answer, rather than refuse some of them.
+    pub is_broker_away: bool,
 }
 
 /// Publishes one message per connection and waits for the broker's confirms.
@@ -34,6 +36,7 @@ pub async fn publish(publisher: &dyn Publisher, pool: &str, messages: Vec<Refres
             Err(error) => {
                 span.record("error.type", "not_published");
                 report.failed += 1;
+                report.is_broker_away |= matches!(error, PublishError::Unconfirmed { .. });
                 first_error.get_or_insert(error);
             }
         }

@@ -122,23 +122,32 @@ async fn scan_providers(scanner: &Scanner, target: Target) -> Result<ScanReport,
         let now = scanner.clock.now();
         for due in target.due(&scanner.windows) {
             let query = DueScan { integration_type: integration_type.clone(), due, now };
-            if !scan_pages(scanner, provider, target, &query, &mut report).await? {
-                // The broker has trouble; what is left is found by the next scan.
-                return Ok(report);
+            match scan_pages(scanner, provider, target, &query, &mut report).await? {
+                Ended::AllPages => {}
+                // Its queue is full or missing; the other providers' may not be.
+                Ended::QueueRefuses => break,
+                // What is left is found by the next scan.
+                Ended::BrokerAway => return Ok(report),
             }
         }
     }
     Ok(report)
 }
 
-/// `false` if publishing failed and the scan should end.
+/// How the pages of one provider ended.
+enum Ended {
+    AllPages,
+    QueueRefuses,
+    BrokerAway,
+}
+
 async fn scan_pages(
     scanner: &Scanner,
     provider: &Provider,
     target: Target,
     query: &DueScan,
     report: &mut ScanReport,
-) -> Result<bool, StoreError> {
+) -> Result<Ended, StoreError> {
     let mut after: Option<PageKey> = None;
     loop {
         let page = scanner.store.due_page(query, after, scanner.page_size).await?;
@@ -147,15 +156,15 @@ async fn scan_pages(
         report.claimed += claimed.len() as u64;
         let messages = claimed.iter().map(|due| message(scanner, provider, target, due, query.now));
         let published = publish(scanner.publisher.as_ref(), provider.pool(), messages.collect()).await;
-        let PublishReport { confirmed, failed } = published;
+        let PublishReport { confirmed, failed, is_broker_away } = published;
         report.published += confirmed;
         report.unpublished += failed;
         if failed > 0 {
-            return Ok(false);
+            return Ok(if is_broker_away { Ended::BrokerAway } else { Ended::QueueRefuses });
         }
         match page.next {
             Some(next) => after = Some(next),
-            None => return Ok(true),
+            None => return Ok(Ended::AllPages),
         }
     }
 }

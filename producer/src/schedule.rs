@@ -48,12 +48,15 @@ pub async fn run(scanner: &Scanner, schedule: &Schedule, shutdown: &Cancellation
         for (target, at) in &mut next {
             if at.is_some_and(|at| at <= now) && !shutdown.is_cancelled() {
                 scan_once(scanner, *target).await;
-                *at = schedule.next(*target, now.max(at.unwrap_or(now)));
+                *at = schedule.next(*target, now);
             }
+            // A clock that was set back must not keep us waiting for a time that lies far ahead now.
+            *at = (*at).min(schedule.next(*target, now)).or(*at);
         }
         if prune_at <= now {
-            prune(scanner, now - schedule.history).await;
-            prune_at = now + PRUNE_EVERY;
+            // As long as there is more, it goes on with the next turn.
+            let is_done = prune(scanner, now - schedule.history).await;
+            prune_at = if is_done { now + PRUNE_EVERY } else { now };
         }
         let soonest = next.iter().filter_map(|(_, at)| *at).min().unwrap_or(prune_at).min(prune_at);
         let wait = (soonest - scanner.clock.now()).to_std().unwrap_or(Duration::ZERO);
@@ -75,10 +78,15 @@ async fn scan_once(scanner: &Scanner, target: Target) {
     }
 }
 
-async fn prune(scanner: &Scanner, before: DateTime<Utc>) {
+/// `true` once nothing is left to prune, or the database does not answer.
+async fn prune(scanner: &Scanner, before: DateTime<Utc>) -> bool {
     match scanner.store.prune_attempts(before).await {
-        Ok(0) => {}
-        Ok(count) => tracing::info!(count, "pruned the history of failed attempts"),
+        Ok(0) => return true,
+        Ok(count) => {
+            tracing::info!(count, "pruned the history of failed attempts");
+            return false;
+        }
         Err(error) => tracing::warn!(%error, "history of failed attempts not pruned"),
     }
+    true
 }

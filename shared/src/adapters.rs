@@ -3,7 +3,6 @@
 pub mod database;
 pub mod embedded;
 pub mod http;
-pub mod persistence;
 pub mod rabbitmq;
 pub mod redis;
 pub mod system;

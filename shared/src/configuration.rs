@@ -209,17 +209,12 @@ fn check_syntax(path: &Path, text: &str) -> Result<(), ConfigurationError> {
     })
 }
 
-/// The libraries' words without the value, which may be a password that was put at the wrong key.
+/// The libraries' words without the value, which they quote and which may be a password that was put at the wrong key.
 fn key_error(text: &str) -> ConfigurationError {
-    let mut shown = String::with_capacity(text.len());
-    let mut parts = text.split('"');
-    if let Some(first) = parts.next() {
-        shown.push_str(first);
-    }
-    for (index, part) in parts.enumerate() {
-        shown.push_str(if index % 2 == 0 { "…" } else { part });
-    }
-    ConfigurationError::Key(shown)
+    ConfigurationError::Key(match (text.find('"'), text.rfind('"')) {
+        (Some(first), Some(last)) if first < last => format!("{}…{}", &text[..first], &text[last + 1..]),
+        _ => text.to_owned(),
+    })
 }
 
 #[cfg(test)]
@@ -277,7 +272,7 @@ mod tests {
 
     #[test]
     fn wrong_configuration_is_refused_by_name_and_without_its_value() {
-        let cases: [(&[(&str, &str)], &str); 15] = [
+        let cases: [(&[(&str, &str)], &str); 18] = [
             (&[("FRESHET_WORKER__CONCURENCY", "7")], "worker"),
             (&[("FRESHET_WORKR__CONCURRENCY", "7")], "workr"),
             (&[("FRESHET_WORKER__CONCURRENCY", "s3cret")], "worker.concurrency"),
@@ -285,6 +280,9 @@ mod tests {
             (&[("FRESHET_SCAN__EARLY_WINDOW", "s3cret")], "scan.early_window"),
             (&[("FRESHET_SCAN__EARLY_WINDOW", "5m")], "scan.early_window"),
             (&[("FRESHET_SCAN__EARLY", "61 * * * *")], "scan.early"),
+            (&[("FRESHET_SCAN__URGENT", "0 0 30 2 *")], "scan.urgent: never comes"),
+            (&[("FRESHET_WORKER__CONCURRENCY", "pa\"ss3cret\"word")], "worker.concurrency"),
+            (&[("FRESHET_TELEMETRY__FORMAT", "s3cret")], "telemetry.format"),
             (&[("FRESHET_SCAN__CLAIM", "40m")], "scan.claim"),
             (&[("FRESHET_CALL__CONNECT_TIMEOUT", "60s")], "call.connect_timeout"),
             (&[("FRESHET_RETRY__LONGEST", "1s")], "retry.longest"),

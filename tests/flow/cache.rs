@@ -154,7 +154,7 @@ async fn fails_in_time(cache: &RedisCache, within: Duration) -> Result<()> {
     let started = Instant::now();
     let errors = tokio::join!(
         cache.clear(ConnectionId(1), &["order_ship"]),
-        cache.put_details(ConnectionId(1), "[]"),
+        cache.put_details(ConnectionId(1), "[]", &[]),
         async { cache.put_token(&lasting(1, 1)).await.map(drop) },
         async { cache.begin(key, "holder", Duration::from_secs(9)).await.map(drop) },
         cache.finish(key, "holder"),

@@ -25,8 +25,8 @@ use crate::arguments::Command;
 use crate::pool::{Observer, PoolReport, PoolSettings, run};
 use crate::refresh::Refresher;
 
-/// A mark outlives a call by this much, so that it covers the commit too.
-const MARK_BEYOND_CALL: Duration = Duration::from_secs(30);
+/// A mark outlives the calls by this much, so that it covers the commit too.
+const MARK_BEYOND_CALLS: Duration = Duration::from_secs(30);
 
 /// The worker, ready to run.
 pub struct App {
@@ -135,7 +135,9 @@ pub fn refresher(
 ) -> anyhow::Result<Refresher> {
     Ok(Refresher {
         holder: format!("worker-{:016x}", randomness.next()),
-        in_flight: configuration.call.timeout + MARK_BEYOND_CALL,
+        details_limit: configuration.call.timeout,
+        // The channels' limit, the channel's call that was begun just before it, and the token's call.
+        in_flight: configuration.call.timeout * 3 + MARK_BEYOND_CALLS,
         providers: configuration.providers()?,
         windows: configuration.scan.windows(),
         retry: configuration.retry.policy()?,

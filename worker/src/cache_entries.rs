@@ -20,10 +20,7 @@ pub async fn write_cache(
     expires_at: DateTime<Utc>,
     input: &InputFields,
 ) -> Cached {
-    let headers = provider.ready_headers(input, token).unwrap_or_else(|failure| {
-        tracing::warn!(connection_id = connection_id.0, %failure, "token cached without its ready headers");
-        Vec::new()
-    });
+    let headers = provider.ready_headers(input, token);
     put(refresher, TokenEntry { connection_id, generation, token: token.clone(), expires_at, headers }).await
 }
 

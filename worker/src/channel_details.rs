@@ -9,7 +9,7 @@ use freshet_shared::domain::provider::Provider;
 use crate::refresh::Refresher;
 
 /// Reads the channels, renews each where the platform's endpoint is configured, clears the connection's cache entries and
-/// writes its details back. Whatever fails here is logged and does not keep the token from being renewed.
+/// writes its details, and the headers that need no token, back. Whatever fails here is logged and does not keep the token from being renewed.
 pub async fn renew_details(
     refresher: &Refresher,
     provider: &Provider,
@@ -24,8 +24,18 @@ pub async fn renew_details(
             return;
         }
     };
+    let begun = tokio::time::Instant::now();
     let mut renewed = Vec::with_capacity(channels.len());
     for channel in channels {
+        if begun.elapsed() >= refresher.details_limit {
+            tracing::warn!(
+                connection_id = id.0,
+                channel = channel.id,
+                "channel left as it is: the platform takes too long"
+            );
+            renewed.push(channel);
+            continue;
+        }
         renewed.push(match renew(refresher, provider, id, input, &channel).await {
             Ok(Some(new)) => new,
             Ok(None) => channel,
@@ -39,7 +49,9 @@ pub async fn renew_details(
     if let Err(error) = refresher.cache.clear(id, &operations).await {
         tracing::warn!(connection_id = id.0, %error, "cache entries not cleared");
     }
-    if let Err(error) = refresher.cache.put_details(id, &details(&renewed)).await {
+    if let Err(error) =
+        refresher.cache.put_details(id, &details(&renewed), &provider.static_headers(input)).await
+    {
         tracing::warn!(connection_id = id.0, %error, "connection details not cached");
     }
 }

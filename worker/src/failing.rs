@@ -4,9 +4,10 @@ use freshet_shared::domain::connection::{ConnectionId, Generation, LoadedConnect
 use freshet_shared::domain::failure::{Failure, FailureClass};
 use freshet_shared::domain::message::RefreshMessage;
 use freshet_shared::domain::outcome::{Failed, Outcome};
+use freshet_shared::persistence::persist;
 use freshet_shared::ports::store::{FailureRecord, StoreError};
 
-use crate::refresh::Refresher;
+use crate::refresh::{DATABASE_PATIENCE, Refresher};
 
 /// What a failure is about.
 pub(crate) struct Subject {
@@ -38,17 +39,25 @@ pub(crate) async fn failed(refresher: &Refresher, subject: &Subject, failure: Fa
         next_attempt_at: decision.next_attempt_at,
         state: decision.state,
     };
-    match refresher.store.record_failure(&record).await {
-        Ok(true) => Outcome::Failed(Failed {
-            failure,
-            next_attempt_at: decision.next_attempt_at,
-            state: decision.state,
-        }),
-        Ok(false) => Outcome::Stale,
-        Err(error) => {
-            Outcome::Unavailable { detail: format!("{error}; the failure to be written was {failure}") }
+    let recorded = persist(
+        DATABASE_PATIENCE,
+        || refresher.store.record_failure(&record),
+        |error| matches!(error, StoreError::Unavailable { .. }),
+        |error, wait| tracing::warn!(%error, ?wait, "failure not written down yet"),
+    )
+    .await;
+    match recorded {
+        Ok(false) => return Outcome::Stale,
+        Ok(true) => {}
+        Err(StoreError::Unavailable { problem, .. }) => {
+            return Outcome::Unavailable {
+                detail: format!("{problem}; the failure to be written was {failure}"),
+            };
         }
+        // Asking the provider again would not help; the claim runs out, and the connection is found again.
+        Err(error) => tracing::error!(%error, "failure not written down"),
     }
+    Outcome::Failed(Failed { failure, next_attempt_at: decision.next_attempt_at, state: decision.state })
 }
 
 /// A row that cannot be read is a failure of its own, found again after its backoff; anything else is the database's.

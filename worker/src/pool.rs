@@ -70,11 +70,14 @@ pub async fn run(
             report.handled += 1;
         }
     };
-    consumer.stop().await;
     let finish = async {
-        while jobs.join_next().await.is_some() {
-            report.handled += 1
-        }
+        // Both within the grace period: a broker that hangs must not use it up twice.
+        let finished = async {
+            while jobs.join_next().await.is_some() {
+                report.handled += 1
+            }
+        };
+        tokio::join!(consumer.stop(), finished);
     };
     // Started jobs keep their connections; only the wait for them is bounded.
     let in_time = tokio::time::timeout(settings.grace, finish).await.is_ok();

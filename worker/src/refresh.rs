@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use freshet_shared::domain::connection::{ConnectionId, Generation, Grant, LoadedConnection};
 use freshet_shared::domain::decision::{Decision, decide};
 use freshet_shared::domain::failure::{Failure, FailureClass};
@@ -20,7 +21,7 @@ use freshet_shared::ports::provider::ProviderCaller;
 use freshet_shared::ports::randomness::Randomness;
 use freshet_shared::ports::store::{Commit, Committed, RefreshStore, StoreError};
 
-use freshet_shared::adapters::persistence::{Patience, persist};
+use freshet_shared::persistence::{Patience, persist};
 
 use crate::cache_entries::{repair_cache, write_cache};
 use crate::channel_details::renew_details;
@@ -28,7 +29,7 @@ use crate::failing::{Subject, failed, unusable_row};
 use crate::in_flight::Mark;
 
 /// Longer than a restart of the database takes, shorter than a pod's grace period.
-const COMMIT_PATIENCE: Patience = Patience {
+pub(crate) const DATABASE_PATIENCE: Patience = Patience {
     first: Duration::from_millis(100),
     longest: Duration::from_secs(2),
     total: Some(Duration::from_secs(20)),
@@ -54,7 +55,9 @@ pub struct Refresher {
     pub retry: RetryPolicy,
     /// Names this process in marks that others see.
     pub holder: String,
-    /// How long a refresh may be in flight: longer than any call.
+    /// How long the channels of a connection may take to be renewed at the platform, before the token's turn comes.
+    pub details_limit: Duration,
+    /// How long a refresh may be in flight: longer than all its calls.
     pub in_flight: Duration,
 }
 
@@ -76,7 +79,7 @@ pub async fn refresh(refresher: &Refresher, message: &RefreshMessage, redelivere
     };
     let mark = Mark::of(refresher, message);
     if !mark.begin(refresher, redelivered).await {
-        return Outcome::Skipped(Skip::InFlight);
+        return skipped(refresher, provider, Skip::InFlight, Some(connection)).await;
     }
     let outcome = attempt(refresher, provider, message.lane, &connection).await;
     if !matches!(outcome, Outcome::Refreshed(_)) {
@@ -183,7 +186,7 @@ async fn store_token(
 /// A granted token is worth waiting for the database, within limits.
 async fn commit_patiently(refresher: &Refresher, commit: &Commit) -> Result<Committed, StoreError> {
     persist(
-        COMMIT_PATIENCE,
+        DATABASE_PATIENCE,
         || refresher.store.commit(commit),
         |error| matches!(error, StoreError::Unavailable { .. }),
         |error, wait| tracing::warn!(connection_id = commit.connection_id.0, %error, ?wait, "token not stored yet"),
@@ -212,34 +215,47 @@ async fn restore_cache(
     Some((connection, cached))
 }
 
-/// Nothing is called; what a worker that died in the middle may have left undone is done.
+/// Nothing is called; what a worker that died in the middle may have left undone is done, and the claim ends where nobody
+/// else will end it.
 async fn skipped(
     refresher: &Refresher,
     provider: &Provider,
     skip: Skip,
     connection: Option<LoadedConnection>,
 ) -> Outcome {
-    if let Some(connection) = connection {
-        let cached = repair_cache(refresher, provider, &connection).await;
-        if cached == Cached::Failed {
-            plan_cache_repair(refresher, &connection, connection.generation).await;
-        } else if skip == Skip::AlreadyFresh
-            && let Err(error) = refresher.store.release(connection.id, connection.generation, None).await
-        {
+    let Some(connection) = connection else { return Outcome::Skipped(skip) };
+    let next_attempt_at = match skip {
+        Skip::NotYet => connection.next_attempt_at,
+        // Should the other one have died, somebody has to look again.
+        Skip::InFlight => Some(refresher.clock.now() + refresher.in_flight),
+        _ => match repair_cache(refresher, provider, &connection).await {
+            Cached::Failed => Some(next_repair(refresher)),
+            Cached::Written | Cached::Newer => None,
+        },
+    };
+    // After the generation moved on, the claim is the next message's.
+    if skip != Skip::GenerationMovedOn || next_attempt_at.is_some() {
+        let released = refresher.store.release(connection.id, connection.generation, next_attempt_at).await;
+        if let Err(error) = released {
             return Outcome::Unavailable { detail: error.to_string() };
         }
     }
     Outcome::Skipped(skip)
 }
 
+/// When a cache entry is written again after the cache did not answer: spread over about a minute, because a cache that is
+/// away is away for the whole fleet.
+fn next_repair(refresher: &Refresher) -> DateTime<Utc> {
+    const AS_AFTER_FAILURES: u32 = 4;
+    let failure = Failure::new(FailureClass::Network, "");
+    let (now, random) = (refresher.clock.now(), refresher.randomness.next());
+    refresher.retry.after(&failure, AS_AFTER_FAILURES, now, random).next_attempt_at
+}
+
 /// The retry scan finds the row, and the message that it publishes writes the cache again.
 async fn plan_cache_repair(refresher: &Refresher, connection: &LoadedConnection, generation: Generation) {
-    let failure = Failure::new(FailureClass::Network, "");
-    let at = refresher
-        .retry
-        .after(&failure, 0, refresher.clock.now(), refresher.randomness.next())
-        .next_attempt_at;
-    if let Err(error) = refresher.store.release(connection.id, generation, Some(at)).await {
+    if let Err(error) = refresher.store.release(connection.id, generation, Some(next_repair(refresher))).await
+    {
         tracing::error!(connection_id = connection.id.0, %error, "cache repair not planned; the next refresh writes the cache");
     }
 }

@@ -75,7 +75,8 @@ impl Bench {
             windows: RefreshWindows { early: TimeDelta::minutes(30), urgent: TimeDelta::minutes(10) },
             retry: RetryPolicy::new(seconds(2), seconds(300), seconds(900)).unwrap(),
             holder: "test".into(),
-            in_flight: seconds(45),
+            details_limit: seconds(15),
+            in_flight: seconds(75),
         };
         Self { refresher: Arc::new(refresher), database, cache, provider, clock }
     }
@@ -117,6 +118,12 @@ impl Bench {
 
     pub(crate) async fn execute(&self, statement: &str) {
         self.database.connection().execute_unprepared(statement).await.unwrap();
+    }
+
+    pub(crate) async fn number(&self, query: &str) -> i64 {
+        let statement = sea_orm::Statement::from_string(sea_orm::DbBackend::Sqlite, query);
+        let row = self.database.connection().query_one_raw(statement).await.unwrap();
+        row.unwrap().try_get_by_index(0).unwrap()
     }
 
     pub(crate) fn grant(&self, token: &str) {

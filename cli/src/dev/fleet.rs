@@ -65,11 +65,15 @@ impl Counter {
         Ok(sum)
     }
 
-    /// Connections whose token expired after `since` and has not been renewed.
-    pub(super) async fn expired_since(&self, since: DateTime<Utc>) -> Result<Vec<i64>, StoreError> {
+    /// Connections whose token expired after `since` and by `until`, and has not been renewed.
+    pub(super) async fn expired_between(
+        &self,
+        since: DateTime<Utc>,
+        until: DateTime<Utc>,
+    ) -> Result<Vec<i64>, StoreError> {
         let mut expired = Vec::new();
         for integration_type in self.integration_types() {
-            let ids = self.census.expired_between(integration_type, since, self.clock.now()).await?;
+            let ids = self.census.expired_between(integration_type, since, until).await?;
             expired.extend(ids.into_iter().map(|id| id.0));
         }
         Ok(expired)

@@ -70,6 +70,9 @@ fn configure(configuration: &mut Configuration, simulator: &Simulator, lifetime:
     configuration.call.connect_timeout = Duration::from_secs(1);
     configuration.call.timeout = Duration::from_secs(5);
 
+    // Whatever the environment says of real providers, a simulation calls only its own.
+    configuration.providers = BTreeMap::new();
+    configuration.provider_directory = None;
     let values = |key: &str, value: String| BTreeMap::from([(key.to_owned(), value)]);
     let fynd = configuration.providers.entry("fynd".into()).or_default();
     fynd.integration_type = Some(FYND.into());

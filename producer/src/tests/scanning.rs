@@ -145,15 +145,61 @@ async fn a_paused_provider_is_passed_over() {
 }
 
 #[tokio::test]
-async fn a_row_that_cannot_be_read_is_counted_and_the_others_are_published() {
-    let bench = Bench::new(10).await;
-    for id in 1..=3 {
+async fn rows_that_cannot_be_read_are_counted_and_nothing_behind_them_is_passed_over() {
+    let bench = Bench::new(2).await;
+    for id in 1..=5 {
         bench.add(id, Some(noon() + TimeDelta::minutes(id))).await;
     }
-    bench
-        .execute("UPDATE ie_appinstall_connection SET accessTokenExpiryAt = '2026-11-21 0 soon' WHERE id = 2")
-        .await;
+    scan(&bench.scanner, URGENT).await.unwrap();
+    bench.messages().await;
+    bench.execute("UPDATE token_refresh SET queued_until = NULL").await;
+    // A whole page of them comes first.
+    bench.execute("UPDATE token_refresh SET generation = 'many' WHERE connection_id <= 2").await;
     let report = scan(&bench.scanner, URGENT).await.unwrap();
-    assert_eq!((report.published, report.unreadable), (2, 1));
-    assert_eq!(bench.ids().await, [1, 3]);
+    assert_eq!((report.published, report.unreadable), (3, 2));
+    assert_eq!(bench.ids().await, [3, 4, 5]);
+}
+
+#[tokio::test]
+async fn an_expiry_means_the_same_however_it_is_spelt() {
+    let bench = Bench::new(3).await;
+    // All are 12:05, five minutes from now; in a zone of its own, too.
+    let spellings = [
+        "2026-11-21 12:05:00",
+        "2026-11-21 12:05:00.000",
+        "2026-11-21 12:05:00+00:00",
+        "2026-11-21 12:05:00.000 +00:00",
+        "2026-11-21T12:05:00Z",
+        "2026-11-21T14:05:00+02:00",
+    ];
+    for (id, spelling) in (1..).zip(spellings) {
+        bench.add(id, None).await;
+        let update =
+            format!("UPDATE ie_appinstall_connection SET accessTokenExpiryAt = '{spelling}' WHERE id = {id}");
+        bench.execute(&update).await;
+    }
+    bench.add(7, Some(noon() + TimeDelta::minutes(11))).await;
+    assert_eq!(scan(&bench.scanner, URGENT).await.unwrap().found, 6);
+    let messages = bench.messages().await;
+    assert_eq!(
+        messages.iter().map(|message| message.connection_id.0).collect::<Vec<_>>(),
+        [1, 2, 3, 4, 5, 6]
+    );
+    assert!(messages.iter().all(|message| message.due_at == noon() - TimeDelta::minutes(5)));
+}
+
+#[tokio::test]
+async fn a_queue_that_refuses_does_not_keep_the_next_provider_from_its_scan() {
+    let mut bench = Bench::new(10).await;
+    let very = "[very]\nintegration_type = \"21\"";
+    let settings = toml::from_str(very).unwrap();
+    bench.scanner.providers =
+        freshet_shared::domain::provider::catalogue::Providers::new(&[], &settings).unwrap();
+    for id in 1..=4 {
+        bench.add(id, Some(noon())).await;
+    }
+    bench.execute("UPDATE channels SET integrationType = '21' WHERE connectionId > 2").await;
+    bench.scanner.publisher = Arc::new(Grudging);
+    let report = scan(&bench.scanner, URGENT).await.unwrap();
+    assert_eq!((report.found, report.published, report.unpublished), (4, 2, 2));
 }

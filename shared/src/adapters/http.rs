@@ -19,9 +19,9 @@ use thiserror::Error;
 use tokio::time::Instant;
 use tracing::{Instrument, debug};
 
-use crate::adapters::persistence::{Patience, persist};
 use crate::domain::provider::answer::ProviderAnswer;
 use crate::domain::provider::request::ProviderRequest;
+use crate::persistence::{Patience, persist};
 use crate::ports::provider::{CallError, ProviderCaller};
 
 /// For how long a connection that does not come about is tried again; a longer trouble is for the next job.

@@ -21,6 +21,7 @@ use fred::interfaces::KeysInterface;
 use fred::types::Value;
 
 use crate::domain::connection::{ConnectionId, IdempotencyKey};
+use crate::domain::provider::request::ReadyHeader;
 use crate::domain::secret::Secret;
 use crate::ports::cache::{Cache, CacheError, Put, TokenEntry};
 use crate::ports::clock::Clock;
@@ -99,12 +100,17 @@ impl Cache for RedisCache {
         cleared.await.map_err(|problem: Problem| problem.during("clear a connection's entries"))
     }
 
-    async fn put_details(&self, connection_id: ConnectionId, details: &str) -> Result<(), CacheError> {
-        let key = self.keys.details(connection_id);
-        let put = async {
-            let client = self.links.of(connection_id).await?;
-            Ok(client.set::<(), _, _>(key, details, None, None, false).await?)
-        };
+    async fn put_details(
+        &self,
+        connection_id: ConnectionId,
+        details: &str,
+        static_headers: &[ReadyHeader],
+    ) -> Result<(), CacheError> {
+        let mut entries = vec![(self.keys.details(connection_id), details)];
+        entries.extend(static_headers.iter().map(|header| {
+            (self.keys.authorization(connection_id, &header.operation), header.value.expose())
+        }));
+        let put = async { Ok(self.links.of(connection_id).await?.mset(entries).await?) };
         put.await.map_err(|problem: Problem| problem.during("store a connection's details"))
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta};
 use croner::Cron;
 use croner::parser::{CronParser, Seconds};
 use serde::Deserialize;
@@ -125,11 +125,14 @@ impl ScanSection {
     /// Names the expression that is wrong.
     pub fn crons(&self) -> Result<(Cron, Cron), ConfigurationError> {
         let parse = |key, text: &str| {
-            CronParser::builder()
+            let cron = CronParser::builder()
                 .seconds(Seconds::Optional)
                 .build()
                 .parse(text)
-                .map_err(|error| wrong(key, format!("`{text}` is not a cron expression: {error}")))
+                .map_err(|_| wrong(key, "is not a cron expression, like */5 * * * *"))?;
+            // Any day will do to find out whether it ever comes, for example not on 30 February.
+            let comes = cron.find_next_occurrence(&DateTime::UNIX_EPOCH, true).is_ok();
+            if comes { Ok(cron) } else { Err(wrong(key, "never comes")) }
         };
         Ok((parse("scan.early", &self.early)?, parse("scan.urgent", &self.urgent)?))
     }
@@ -240,8 +243,8 @@ impl RetrySection {
     }
 }
 
-/// `[telemetry]`.
-#[derive(Debug, Clone, Deserialize)]
+/// `[telemetry]`. Its endpoint may hold a password, so it has no `Debug`.
+#[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TelemetrySection {
     /// How log lines look.
@@ -257,7 +260,7 @@ pub struct TelemetrySection {
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(try_from = "String")]
 pub enum LogFormat {
     /// One JSON object per line.
     Json,
@@ -265,6 +268,19 @@ pub enum LogFormat {
     Pretty,
     /// Pretty on a terminal, JSON elsewhere.
     Auto,
+}
+
+impl TryFrom<String> for LogFormat {
+    type Error = &'static str;
+
+    fn try_from(word: String) -> Result<Self, Self::Error> {
+        match word.as_str() {
+            "json" => Ok(Self::Json),
+            "pretty" => Ok(Self::Pretty),
+            "auto" => Ok(Self::Auto),
+            _ => Err("must be json, pretty or auto"),
+        }
+    }
 }
 
 impl TelemetrySection {

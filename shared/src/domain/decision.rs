@@ -11,7 +11,8 @@ use super::window::RefreshWindows;
 pub enum Decision {
     /// Call the provider for this connection.
     Refresh(LoadedConnection),
-    /// Leave the provider alone. The connection comes along where its cache entries may need repair.
+    /// Leave the provider alone. The connection comes along where its cache entries may need repair or its claim has to
+    /// end.
     Skip(Skip, Option<LoadedConnection>),
 }
 
@@ -40,10 +41,10 @@ pub fn decide(
         return Decision::Skip(Skip::Paused, None);
     }
     if connection.leased_until.is_some_and(|until| until > now) {
-        return Decision::Skip(Skip::InFlight, None);
+        return Decision::Skip(Skip::InFlight, Some(connection));
     }
     if connection.next_attempt_at.is_some_and(|next| next > now) {
-        return Decision::Skip(Skip::NotYet, None);
+        return Decision::Skip(Skip::NotYet, Some(connection));
     }
     Decision::Refresh(connection)
 }
@@ -126,13 +127,10 @@ mod tests {
             Some((Skip::AlreadyFresh, true))
         );
         assert_eq!(skipped(|connection| connection.is_paused = true), Some((Skip::Paused, false)));
-        assert_eq!(
-            skipped(|connection| connection.leased_until = Some(at(1))),
-            Some((Skip::InFlight, false))
-        );
+        assert_eq!(skipped(|connection| connection.leased_until = Some(at(1))), Some((Skip::InFlight, true)));
         assert_eq!(
             skipped(|connection| connection.next_attempt_at = Some(at(1))),
-            Some((Skip::NotYet, false))
+            Some((Skip::NotYet, true))
         );
         for state in
             [ConnectionState::NeedsReauth, ConnectionState::Quarantined, ConnectionState::Unmonitored]

@@ -23,12 +23,12 @@ impl RefreshWindows {
         }
     }
 
-    /// From when on a new token is due, stored with it as `refresh_at`.
+    /// From when on a new token is due, stored with it as `refresh_at`; `None` where the windows alone say it.
     ///
     /// A token that lives at least twice the early window is due inside that window, exactly. One that lives
     /// shorter would be due as soon as it is stored; it is due when two thirds of its life have passed.
-    pub fn refresh_at(&self, expires_at: DateTime<Utc>, lifetime: TimeDelta) -> DateTime<Utc> {
-        if lifetime >= self.early * 2 { expires_at - self.early } else { expires_at - lifetime / 3 }
+    pub fn refresh_at(&self, expires_at: DateTime<Utc>, lifetime: TimeDelta) -> Option<DateTime<Utc>> {
+        (lifetime < self.early * 2).then(|| expires_at - lifetime / 3)
     }
 
     /// Whether a worker should leave the connection's token as it is, because somebody renewed it since the
@@ -88,9 +88,8 @@ mod tests {
 
     #[test]
     fn an_hour_token_is_due_half_an_hour_before_its_end_and_a_short_one_after_two_thirds() {
-        assert_eq!(WINDOWS.refresh_at(at(60), TimeDelta::minutes(60)), at(30));
-        assert_eq!(WINDOWS.refresh_at(at(600), TimeDelta::minutes(600)), at(570));
-        assert_eq!(WINDOWS.refresh_at(at(15), TimeDelta::minutes(15)), at(10));
+        assert_eq!(WINDOWS.refresh_at(at(60), TimeDelta::minutes(60)), None, "the window says it");
+        assert_eq!(WINDOWS.refresh_at(at(15), TimeDelta::minutes(15)), Some(at(10)));
     }
 
     #[test]

@@ -15,8 +15,13 @@ pub trait Cache: Send + Sync {
     /// late writer of an older token stays out.
     async fn clear(&self, connection_id: ConnectionId, operations: &[&str]) -> Result<(), CacheError>;
 
-    /// Writes `connectionDetail_{connectionId}`; `details` is a JSON array.
-    async fn put_details(&self, connection_id: ConnectionId, details: &str) -> Result<(), CacheError>;
+    /// Writes `connectionDetail_{connectionId}`, a JSON array, and the headers that need no token.
+    async fn put_details(
+        &self,
+        connection_id: ConnectionId,
+        details: &str,
+        static_headers: &[ReadyHeader],
+    ) -> Result<(), CacheError>;
 
     /// Writes the token and the ready headers, all or none, unless a newer generation is there.
     async fn put_token(&self, entry: &TokenEntry) -> Result<Put, CacheError>;

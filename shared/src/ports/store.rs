@@ -161,8 +161,8 @@ pub struct Commit {
     pub expires_at: DateTime<Utc>,
     /// How long it lives.
     pub lifetime: TimeDelta,
-    /// When it is due again.
-    pub refresh_at: DateTime<Utc>,
+    /// When it is due again, where that is not simply its window.
+    pub refresh_at: Option<DateTime<Utc>>,
 }
 
 /// What a commit came to.

@@ -89,7 +89,7 @@ impl<R: AsyncFn(&str) -> Result<Option<Entry>>> Subject<'_, R> {
         ensure!(self.put(1, 7).await? == Put::Written);
         self.stands(1, 7).await?;
         let details = r#"[{"id":1,"account_id":"ä"}]"#;
-        self.cache.put_details(ConnectionId(1), details).await?;
+        self.cache.put_details(ConnectionId(1), details, &[]).await?;
         self.holds("connectionDetail_1", details, None).await?;
         ensure!(self.value("connectionAccessToken_2").await?.is_none());
         Ok(())
@@ -143,7 +143,7 @@ impl<R: AsyncFn(&str) -> Result<Option<Entry>>> Subject<'_, R> {
     async fn clearing_keeps_the_fence(&self) -> Result<()> {
         ensure!(self.put(40, 8).await? == Put::Written);
         ensure!(self.put(41, 8).await? == Put::Written);
-        self.cache.put_details(ConnectionId(40), "[]").await?;
+        self.cache.put_details(ConnectionId(40), "[]", &[]).await?;
         // Clearing what is cleared is no error.
         for _ in 0..2 {
             self.cache.clear(ConnectionId(40), &OPERATIONS).await?;

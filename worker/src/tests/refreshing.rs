@@ -1,7 +1,7 @@
 //! What one message comes to.
 
 use chrono::TimeDelta;
-use freshet_shared::domain::connection::{ConnectionState, Generation, IdempotencyKey};
+use freshet_shared::domain::connection::{ConnectionState, Generation};
 use freshet_shared::domain::failure::FailureClass;
 use freshet_shared::domain::lane::Lane;
 use freshet_shared::domain::outcome::{Cached, Disposition, Outcome, Skip};
@@ -62,15 +62,16 @@ async fn a_message_for_a_token_that_somebody_renewed_is_skipped_and_its_claim_en
 #[tokio::test]
 async fn an_other_refresh_in_flight_is_not_doubled_unless_its_message_came_back() {
     let bench = Bench::new().await;
-    bench.add(1, 20).await;
-    let key =
-        IdempotencyKey { connection_id: message(1, 0, Lane::Early).connection_id, generation: Generation(0) };
-    assert!(bench.cache.begin(key, "somebody else", bench.refresher.in_flight).await.unwrap());
+    for id in [1, 2] {
+        bench.add(id, 20).await;
+        let key = message(id, 0, Lane::Early).idempotency_key();
+        assert!(bench.cache.begin(key, "somebody else", bench.refresher.in_flight).await.unwrap());
+    }
     let outcome = refresh(&bench.refresher, &message(1, 0, Lane::Early), false).await;
     assert_eq!(outcome, Outcome::Skipped(Skip::InFlight));
     assert!(bench.provider.calls().is_empty());
     bench.grant("new");
-    let outcome = refresh(&bench.refresher, &message(1, 0, Lane::Early), true).await;
+    let outcome = refresh(&bench.refresher, &message(2, 0, Lane::Early), true).await;
     assert_eq!(outcome.as_str(), "refreshed");
 }
 
@@ -149,4 +150,62 @@ async fn a_message_for_nobody_is_settled_and_one_for_an_unknown_provider_is_put_
     let outcome = refresh(&bench.refresher, &unknown, false).await;
     let Disposition::DeadLetter(error) = outcome.disposition() else { panic!("{outcome:?}") };
     assert_eq!(error.reason(), "unknown_provider");
+}
+
+#[tokio::test]
+async fn a_token_is_stored_however_the_expiry_before_it_is_spelt() {
+    let bench = Bench::new().await;
+    let spellings = [
+        "2026-11-21 12:20:00",
+        "2026-11-21 12:20:00.000 +00:00",
+        "2026-11-21T12:20:00Z",
+        "2026-11-21T14:20:00+02:00",
+    ];
+    for (id, spelling) in (1..).zip(spellings) {
+        bench.add(id, 0).await;
+        let update =
+            format!("UPDATE ie_appinstall_connection SET accessTokenExpiryAt = '{spelling}' WHERE id = {id}");
+        bench.execute(&update).await;
+        bench.grant("new");
+        let outcome = refresh(&bench.refresher, &message(id, 0, Lane::Early), false).await;
+        let Outcome::Refreshed(refreshed) = outcome else { panic!("{spelling}: {outcome:?}") };
+        assert_eq!(refreshed.lead, Some(TimeDelta::minutes(20)), "{spelling}");
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_comes_too_early_or_twice_does_not_keep_its_claim() {
+    let bench = Bench::new().await;
+    bench.add(1, 20).await;
+    bench.add(2, 20).await;
+    bench.execute("UPDATE token_refresh SET queued_until = '2026-11-21 12:05:00'").await;
+    bench
+        .execute("UPDATE token_refresh SET next_attempt_at = '2026-11-21 12:00:01' WHERE connection_id = 1")
+        .await;
+    let outcome = refresh(&bench.refresher, &message(1, 0, Lane::Early), false).await;
+    assert_eq!(outcome, Outcome::Skipped(Skip::NotYet));
+    let key = message(2, 0, Lane::Early).idempotency_key();
+    bench.cache.begin(key, "somebody else", bench.refresher.in_flight).await.unwrap();
+    let outcome = refresh(&bench.refresher, &message(2, 0, Lane::Early), false).await;
+    assert_eq!(outcome, Outcome::Skipped(Skip::InFlight));
+    let open = "SELECT COUNT(*) FROM token_refresh WHERE queued_until IS NULL AND next_attempt_at > '2026-11-21 12:00:00'";
+    assert_eq!(bench.number(open).await, 2, "the retry scan finds both");
+}
+
+#[tokio::test]
+async fn a_header_that_needs_no_token_stays_readable_while_no_token_is_to_be_had() {
+    let bench = Bench::new().await;
+    bench.add(1, -60).await;
+    let fields = r#"{"companyRefId":"850135","apiKey":"key","clientId":"a","clientSecret":"b"}"#;
+    bench.execute(&format!("UPDATE ie_appinstall_connection SET inputFields = '{fields}'")).await;
+    let mut urgent = message(1, 0, Lane::Urgent);
+    urgent.provider = "very".into();
+    bench.provider.answer(503, "");
+    let outcome = refresh(&bench.refresher, &urgent, false).await;
+    assert_eq!(outcome.as_str(), "failed");
+    for operation in ["order_push", "stock_update"] {
+        let header = bench.cache.get(&format!("connectionAuthorization_1:{operation}"));
+        assert_eq!(header.as_deref(), Some("Basic 850135:key"));
+    }
+    assert_eq!(bench.cache.get("connectionAuthorization_1:order_ship"), None);
 }

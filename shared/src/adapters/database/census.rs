@@ -23,13 +23,13 @@ impl CensusStore for Database {
         now: DateTime<Utc>,
     ) -> Result<Census, StoreError> {
         let operation = during("count the fleet");
-        let expiry = || Expr::col((Connection::Table, Connection::AccessTokenExpiryAt));
-        let soonest = CaseStatement::new().case(expiry().gt(self.instant(now)), expiry());
+        let expiry = || self.expiry();
+        let soonest = CaseStatement::new().case(expiry().gt(self.moment(now)), expiry());
         let statement = Query::select()
             .expr_as(Expr::col((Connection::Table, Connection::Id)).count(), "connections")
-            .expr_as(count_where(expiry().gt(self.instant(now))), "valid")
+            .expr_as(count_where(expiry().gt(self.moment(now))), "valid")
             .expr_as(
-                count_where(expiry().lte(self.instant(now + windows.early)).or(expiry().is_null())),
+                count_where(expiry().lte(self.moment(now + windows.early)).or(expiry().is_null())),
                 "due",
             )
             .expr_as(Func::min(soonest), "next_expiry")
@@ -59,13 +59,13 @@ impl CensusStore for Database {
         now: DateTime<Utc>,
     ) -> Result<Vec<ConnectionId>, StoreError> {
         let operation = during("find expired tokens");
-        let expiry = || Expr::col((Connection::Table, Connection::AccessTokenExpiryAt));
+        let expiry = || self.expiry();
         let statement = Query::select()
             .expr_as(Expr::col((Connection::Table, Connection::Id)), "id")
             .from(Connection::Table)
             .and_where(Expr::col((Connection::Table, Connection::IsActive)).eq("active"))
-            .and_where(expiry().gt(self.instant(since)))
-            .and_where(expiry().lte(self.instant(now)))
+            .and_where(expiry().gt(self.moment(since)))
+            .and_where(expiry().lte(self.moment(now)))
             .and_where(has_channel(integration_type))
             .to_owned();
         let rows = self.connection.query_all(&statement).await.map_err(&operation)?;

@@ -41,7 +41,7 @@ impl Database {
             .table(TokenRefresh::Table)
             .value(TokenRefresh::Generation, commit.spent.next().0)
             .value(TokenRefresh::State, ConnectionState::Active.as_str())
-            .value(TokenRefresh::RefreshAt, self.instant(commit.refresh_at))
+            .value(TokenRefresh::RefreshAt, self.maybe_instant(commit.refresh_at))
             .value(TokenRefresh::NextAttemptAt, nothing())
             .value(TokenRefresh::QueuedUntil, nothing())
             .value(TokenRefresh::Failures, 0)
@@ -57,9 +57,7 @@ impl Database {
 
     fn token(&self, commit: &Commit) -> UpdateStatement {
         let unchanged = match commit.loaded_expiry {
-            Some(expiry) => {
-                Expr::col((Connection::Table, Connection::AccessTokenExpiryAt)).eq(self.instant(expiry))
-            }
+            Some(expiry) => self.expiry().eq(self.moment(expiry)),
             None => self.never_refreshed(),
         };
         Query::update()

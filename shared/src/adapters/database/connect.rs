@@ -8,9 +8,9 @@ use sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
 
 use super::Database;
 use super::error::during;
-use crate::adapters::persistence::{Patience, persist};
 use crate::configuration::DatabaseSection;
 use crate::domain::secret::Secret;
+use crate::persistence::{Patience, persist};
 use crate::ports::store::StoreError;
 
 /// What the pool needs to know.

@@ -79,13 +79,18 @@ fn classify(operation: &'static str, error: &DbErr) -> StoreError {
 
 /// SQLite's messages name tables and constraints, never values.
 fn classify_sqlite(operation: &'static str, code: Option<&str>, message: &str) -> StoreError {
-    // SQLITE_CANTOPEN, with any detail in the higher bits.
-    let cannot_open = code.and_then(|code| code.parse::<u32>().ok()).is_some_and(|code| code & 0xff == 14);
-    if cannot_open {
-        let advice = "the file cannot be opened: check the path in database.url; ?mode=rwc creates a file that is missing";
-        return StoreError::Refused { operation, problem: advice.into() };
+    // Details are in the higher bits.
+    match code.and_then(|code| code.parse::<u32>().ok()).map(|code| code & 0xff) {
+        // BUSY, LOCKED, IOERR and FULL pass.
+        Some(5 | 6 | 10 | 13) | None => StoreError::Unavailable { operation, problem: message.to_owned() },
+        // CANTOPEN.
+        Some(14) => StoreError::Refused {
+            operation,
+            problem: "the file cannot be opened: check the path in database.url; ?mode=rwc creates one that is missing"
+                .into(),
+        },
+        Some(_) => StoreError::Refused { operation, problem: message.to_owned() },
     }
-    StoreError::Unavailable { operation, problem: message.to_owned() }
 }
 
 /// Names the column or table, which the server quotes, for those messages that quote nothing else.

@@ -36,9 +36,10 @@ impl RefreshStore for Database {
             .to_owned();
         let mut statement = Query::select();
         statement
-            .expr_as(connection(Connection::IsActive), "is_active")
+            // Compared by the database, as the scan's is, so that both mean the same under its collations.
+            .expr_as(connection(Connection::IsActive).eq("active"), "is_active")
             .expr_as(text(connection(Connection::AccessToken)), "access_token")
-            .expr_as(self.expiry(), "expires_at")
+            .expr_as(self.readable_expiry(), "expires_at")
             // JSON is a type of its own on MySQL and a text on MariaDB; as text it reads alike.
             .expr_as(text(connection(Connection::InputFields)), "input_fields")
             .expr_as(ours(TokenRefresh::Generation), "generation")
@@ -82,7 +83,7 @@ impl RefreshStore for Database {
             .table(Channels::Table)
             .value(Channels::AccountId, from_json(&channel.account_id))
             .value(Channels::ChannelId, from_json(&channel.channel_id))
-            .value(Channels::AdditionalDetails, channel.additional_details.to_string())
+            .value(Channels::AdditionalDetails, additional_details(&channel.additional_details))
             .and_where(Expr::col(Channels::Id).eq(channel.id))
             .and_where(Expr::col(Channels::ConnectionId).eq(connection_id.0))
             .to_owned();
@@ -108,6 +109,11 @@ impl RefreshStore for Database {
     }
 }
 
+/// As the column holds it; NULL stays NULL and does not become the JSON word.
+fn additional_details(details: &serde_json::Value) -> sea_orm::Value {
+    if details.is_null() { sea_orm::Value::String(None) } else { details.to_string().into() }
+}
+
 /// A column as text, whatever its type is.
 fn text(column: Expr) -> Expr {
     column.cast_as(Alias::new("CHAR"))
@@ -118,9 +124,7 @@ fn loaded(id: ConnectionId, row: &QueryResult) -> Result<LoadedConnection, Store
     let secret = |name| column::<Option<String>>(row, name).map(|text| text.map(Secret::new));
     Ok(LoadedConnection {
         id,
-        is_active: column::<Option<String>>(row, "is_active")?
-            // As the scan's comparison does under the platform's collations.
-            .is_some_and(|word| word.eq_ignore_ascii_case("active")),
+        is_active: column::<Option<bool>>(row, "is_active")?.unwrap_or(false),
         access_token: secret("access_token")?,
         expires_at: column(row, "expires_at")?,
         input_fields: secret("input_fields")?,

@@ -33,9 +33,8 @@ impl Database {
                 }),
             }
         }
-        let last = page.due.last().filter(|_| is_full);
-        page.next =
-            last.map(|last| PageKey { at: page_time(scan.due, last), connection_id: last.connection_id });
+        // Taken from the last row also where the rest of it cannot be read, so that nothing behind it is passed over.
+        page.next = rows.last().filter(|_| is_full).and_then(|row| page_key(scan.due, row).ok());
         Ok(page)
     }
 
@@ -47,12 +46,12 @@ impl Database {
         limit: u32,
     ) -> SelectStatement {
         let id = || Expr::col((Connection::Table, Connection::Id));
-        let expiry = || Expr::col((Connection::Table, Connection::AccessTokenExpiryAt));
+        let expiry = || self.expiry();
         let next_attempt = || Expr::col((TokenRefresh::Table, TokenRefresh::NextAttemptAt));
         let mut select = Query::select();
         select
             .expr_as(id(), "id")
-            .expr_as(self.expiry(), "expires_at")
+            .expr_as(self.readable_expiry(), "expires_at")
             .expr_as(Expr::col((TokenRefresh::Table, TokenRefresh::Generation)), "generation")
             .expr_as(next_attempt(), "next_attempt_at")
             .from(Connection::Table)
@@ -64,7 +63,6 @@ impl Database {
             .and_where(Expr::col((Connection::Table, Connection::IsActive)).eq("active"))
             .and_where(has_channel(&scan.integration_type))
             .limit(limit.into());
-        let now = || self.instant(scan.now);
         let ordered_by = match scan.due {
             Due::NeverRefreshed => {
                 select.and_where(self.never_refreshed()).cond_where(self.not_held_back(scan));
@@ -72,36 +70,37 @@ impl Database {
             }
             Due::Expiring(within) => {
                 select
-                    .and_where(expiry().gt(now()))
-                    .and_where(expiry().lte(self.instant(scan.now + within)))
+                    .and_where(expiry().gt(self.moment(scan.now)))
+                    .and_where(expiry().lte(self.moment(scan.now + within)))
                     .cond_where(self.not_held_back(scan));
-                Some(expiry())
+                Some((expiry(), true))
             }
             Due::ExpiredOrExpiring(within) => {
                 select
-                    .and_where(expiry().gte(self.instant(FIRST_INSTANT)))
-                    .and_where(expiry().lte(self.instant(scan.now + within)))
+                    .and_where(expiry().gte(self.moment(FIRST_INSTANT)))
+                    .and_where(expiry().lte(self.moment(scan.now + within)))
                     .cond_where(self.not_held_back(scan));
-                Some(expiry())
+                Some((expiry(), true))
             }
             Due::NextAttempt => {
                 select
-                    .and_where(next_attempt().lte(now()))
+                    .and_where(next_attempt().lte(self.instant(scan.now)))
                     .and_where(is_scanned())
                     .and_where(self.not_queued(scan.now));
-                Some(next_attempt())
+                Some((next_attempt(), false))
             }
         };
         if let Some(after) = after {
             let later_id = id().gt(after.connection_id.0);
             select.cond_where(match (&ordered_by, after.at) {
-                (Some(column), Some(at)) => Cond::any()
-                    .add(column.clone().gt(self.instant(at)))
-                    .add(column.clone().eq(self.instant(at)).and(later_id)),
+                (Some((column, is_expiry)), Some(at)) => {
+                    let at = || if *is_expiry { self.moment(at) } else { Expr::value(self.instant(at)) };
+                    Cond::any().add(column.clone().gt(at())).add(column.clone().eq(at()).and(later_id))
+                }
                 _ => Cond::all().add(later_id),
             });
         }
-        if let Some(column) = ordered_by {
+        if let Some((column, _)) = ordered_by {
             select.order_by_expr(column, Order::Asc);
         }
         select.order_by((Connection::Table, Connection::Id), Order::Asc);
@@ -112,7 +111,7 @@ impl Database {
     fn not_held_back(&self, scan: &DueScan) -> Cond {
         let next_attempt = Expr::col((TokenRefresh::Table, TokenRefresh::NextAttemptAt));
         let refresh_at = Expr::col((TokenRefresh::Table, TokenRefresh::RefreshAt));
-        let expiry = Expr::col((Connection::Table, Connection::AccessTokenExpiryAt));
+        let expiry = self.expiry();
         let enrolled = Cond::all()
             .add(is_scanned())
             .add(next_attempt.clone().is_null().or(next_attempt.lte(self.instant(scan.now))))
@@ -122,7 +121,7 @@ impl Database {
                     .add(refresh_at.clone().is_null())
                     .add(refresh_at.clone().lte(self.instant(scan.now)))
                     // Somebody else stored a token that dies before the plan of the one before.
-                    .add(expiry.clone().lte(refresh_at))
+                    .add(expiry.clone().lte(self.comparable(refresh_at)))
                     .add(expiry.is_null()),
             );
         Cond::any().add(Expr::col((TokenRefresh::Table, TokenRefresh::ConnectionId)).is_null()).add(enrolled)
@@ -172,11 +171,12 @@ fn due_connection(row: &QueryResult) -> Result<DueConnection, DbErr> {
     })
 }
 
-/// What the pages of this scan are ordered by.
-fn page_time(due: Due, connection: &DueConnection) -> Option<DateTime<Utc>> {
-    match due {
-        Due::Expiring(_) | Due::ExpiredOrExpiring(_) => connection.expires_at,
-        Due::NextAttempt => connection.next_attempt_at,
+/// Where a page that ends with this row goes on.
+fn page_key(due: Due, row: &QueryResult) -> Result<PageKey, DbErr> {
+    let at = match due {
+        Due::Expiring(_) | Due::ExpiredOrExpiring(_) => row.try_get("", "expires_at")?,
+        Due::NextAttempt => row.try_get("", "next_attempt_at")?,
         Due::NeverRefreshed => None,
-    }
+    };
+    Ok(PageKey { at, connection_id: ConnectionId(id(row, "id")?) })
 }

@@ -1,7 +1,7 @@
 //! Values on their way in and out of the three databases.
 
 use chrono::{DateTime, Utc};
-use sea_orm::sea_query::{CaseStatement, Expr, ExprTrait, SimpleExpr};
+use sea_orm::sea_query::{CaseStatement, Expr, ExprTrait, Func, SimpleExpr};
 use sea_orm::{DbBackend, DbErr, QueryResult, Value};
 
 use super::Database;
@@ -11,8 +11,8 @@ use super::table::Connection;
 pub(super) const FIRST_INSTANT: DateTime<Utc> = DateTime::from_timestamp(86_400, 0).unwrap();
 
 impl Database {
-    /// A time as the backend compares it. SQLite compares text, and other writers of the file, its own functions
-    /// included, write `YYYY-MM-DD HH:MM:SS`; so do we.
+    /// A time as the backend stores it, and as our own columns are compared. SQLite has text: `YYYY-MM-DD HH:MM:SS`, as its
+    /// own functions write it.
     pub(super) fn instant(&self, time: DateTime<Utc>) -> Value {
         match self.backend {
             DbBackend::Sqlite => time.naive_utc().into(),
@@ -25,18 +25,35 @@ impl Database {
         time.map_or(Value::ChronoDateTimeUtc(None), |time| self.instant(time))
     }
 
+    /// `accessTokenExpiryAt` as it is compared with [`Self::moment`].
+    pub(super) fn expiry(&self) -> SimpleExpr {
+        self.comparable(Expr::col((Connection::Table, Connection::AccessTokenExpiryAt)))
+    }
+
+    /// A time as [`Self::expiry`] is compared with it.
+    pub(super) fn moment(&self, time: DateTime<Utc>) -> SimpleExpr {
+        self.comparable(Expr::value(self.instant(time)))
+    }
+
+    /// In SQLite the platform may write a time in any of a dozen spellings, with zone or without, which mean the same and
+    /// compare differently; there each is brought into one, and what is no time is NULL.
+    pub(super) fn comparable(&self, time: SimpleExpr) -> SimpleExpr {
+        match self.backend {
+            DbBackend::Sqlite => Func::cust("strftime").arg("%Y-%m-%d %H:%M:%f").arg(time).into(),
+            _ => time,
+        }
+    }
+
     /// `accessTokenExpiryAt` is NULL or a zero date.
     pub(super) fn never_refreshed(&self) -> SimpleExpr {
-        let column = Expr::col((Connection::Table, Connection::AccessTokenExpiryAt));
-        column.clone().is_null().or(column.lt(self.instant(FIRST_INSTANT)))
+        self.expiry().is_null().or(self.expiry().lt(self.moment(FIRST_INSTANT)))
     }
 
     /// `accessTokenExpiryAt`, NULL in place of a zero date, which no driver can read.
-    pub(super) fn expiry(&self) -> SimpleExpr {
-        let column = Expr::col((Connection::Table, Connection::AccessTokenExpiryAt));
+    pub(super) fn readable_expiry(&self) -> SimpleExpr {
         CaseStatement::new()
-            .case(column.clone().lt(self.instant(FIRST_INSTANT)), Expr::value(Value::ChronoDateTimeUtc(None)))
-            .finally(column)
+            .case(self.expiry().lt(self.moment(FIRST_INSTANT)), Expr::value(Value::ChronoDateTimeUtc(None)))
+            .finally(self.expiry())
             .into()
     }
 }

@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 use crate::adapters::redis::GENERATION_OUTLIVES_TOKEN;
 use crate::adapters::redis::keys::Keys;
 use crate::domain::connection::{ConnectionId, IdempotencyKey};
+use crate::domain::provider::request::ReadyHeader;
 use crate::ports::cache::{Cache, CacheError, Put, TokenEntry};
 use crate::ports::clock::Clock;
 
@@ -100,9 +101,19 @@ impl Cache for InProcessCache {
         Ok(())
     }
 
-    async fn put_details(&self, connection_id: ConnectionId, details: &str) -> Result<(), CacheError> {
+    async fn put_details(
+        &self,
+        connection_id: ConnectionId,
+        details: &str,
+        static_headers: &[ReadyHeader],
+    ) -> Result<(), CacheError> {
         let now = self.clock.now();
-        self.entries().set(self.keys.details(connection_id), details, None, now);
+        let mut entries = self.entries();
+        entries.set(self.keys.details(connection_id), details, None, now);
+        for header in static_headers {
+            let key = self.keys.authorization(connection_id, &header.operation);
+            entries.set(key, header.value.expose(), None, now);
+        }
         Ok(())
     }
 

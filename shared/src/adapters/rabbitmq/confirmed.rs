@@ -16,7 +16,7 @@ use tracing::warn;
 
 use super::RabbitMq;
 use super::link::{LinkError, timed};
-use crate::adapters::persistence::{Patience, persist};
+use crate::persistence::{Patience, persist};
 use crate::ports::queue::PublishError;
 
 /// How many messages wait for their confirms at once, and share one time-out.
@@ -69,6 +69,9 @@ impl ConfirmedPublisher {
             let confirmed = publish_batch(&link, batch, self.rabbitmq.operation_timeout).await;
             let clean =
                 !confirmed.iter().any(|result| matches!(result, Err(PublishError::Unconfirmed { .. })));
+            // A queue that has gone is declared again with the next link.
+            let declared =
+                !confirmed.iter().any(|result| matches!(result, Err(PublishError::Unroutable { .. })));
             results.extend(confirmed);
             if !clean {
                 // The rest would wait in vain once more.
@@ -76,7 +79,7 @@ impl ConfirmedPublisher {
                     .resize(publications.len(), unconfirmed("not sent, because one before it failed".into()));
                 break;
             }
-            *place = Some(link);
+            *place = declared.then_some(link);
         }
         results
     }

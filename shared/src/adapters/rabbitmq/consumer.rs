@@ -17,7 +17,7 @@ use super::session::Session;
 use super::settle::Unsettled;
 use super::subscription::Received;
 use super::{Prefetch, RabbitMq};
-use crate::adapters::persistence::{Patience, persist};
+use crate::persistence::{Patience, persist};
 use crate::ports::queue::{ConsumeError, Consumer, Delivery};
 
 /// Between attempts to reach a broker that is away. Without an end: there is nothing else for a consumer to do.

@@ -19,8 +19,8 @@ use super::link::LinkError;
 use super::subscription::{Received, Subscription};
 use super::topology::Route;
 use super::{Prefetch, RabbitMq};
-use crate::adapters::persistence::{Patience, persist};
 use crate::domain::lane::Lane;
+use crate::persistence::{Patience, persist};
 
 /// For a queue that is missing from a session.
 const MENDING: Patience = Patience::endless(Duration::from_secs(1), Duration::from_secs(30));

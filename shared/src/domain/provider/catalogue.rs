@@ -220,7 +220,7 @@ mod tests {
             request.body.as_ref().unwrap().expose(),
             "client_id=id&client_secret=a+b%26c&grant_type=client_credentials&scope=api-sl-2-3.order-shipment.create+api-sl-2-3.order-cancellation.create+api-sl-2-3.order-return.create"
         );
-        let headers = very.ready_headers(&input, &Secret::new("jwt")).ok().unwrap();
+        let headers = very.ready_headers(&input, &Secret::new("jwt"));
         let shown: Vec<_> = headers
             .iter()
             .map(|header| (header.operation.as_str(), header.value.expose(), header.uses_token))
@@ -244,6 +244,8 @@ mod tests {
         sandbox["useSandbox"] = json!(true);
         let mut no_key = very_input();
         no_key.as_object_mut().unwrap().remove("clientSecret");
+        let mut no_api_key = very_input();
+        no_api_key.as_object_mut().unwrap().remove("apiKey");
         let mut long = very_input();
         long["clientId"] = json!("x".repeat(256));
         let mut odd = very_input();
@@ -251,6 +253,7 @@ mod tests {
         for (fields, part) in [
             (sandbox, "providers.very.environments.sandbox.token_url"),
             (no_key, "inputFields.clientSecret is missing"),
+            (no_api_key, "inputFields.apiKey is missing"),
             (long, "inputFields.clientId has 256 characters"),
             (odd, "inputFields.useSandbox must be one of: false, true"),
         ] {

@@ -11,7 +11,7 @@ use crate::domain::secret::Secret;
 use super::Provider;
 use super::definition::Method;
 use super::environment::Values;
-use super::template::{Encoding, Template};
+use super::template::{Encoding, Template, Variable};
 
 /// A request ready to be sent. Holds secrets in URL, headers and body, so it has no `Debug`.
 pub struct ProviderRequest {
@@ -44,6 +44,10 @@ impl Provider {
     /// [`crate::domain::failure::FailureClass::Misconfigured`], naming the input or the configuration key.
     pub fn token_request(&self, input: &InputFields) -> Result<ProviderRequest, Failure> {
         let values = Values::of(self, input)?;
+        // All of them, so that a header which needs one that this call does not is not missing silently.
+        for declared in &self.definition.inputs {
+            values.get(&Variable::Input(declared.key.clone()), None)?;
+        }
         let request = &self.definition.token.request;
         let render =
             |template: &Template, encoding| template.render(encoding, &|variable| values.get(variable, None));
@@ -70,24 +74,29 @@ impl Provider {
         })
     }
 
-    /// The ready headers of the connection with this input and token.
-    ///
-    /// # Errors
-    /// As for [`Self::token_request`].
-    pub fn ready_headers(&self, input: &InputFields, token: &Secret) -> Result<Vec<ReadyHeader>, Failure> {
-        let values = Values::of(self, input)?;
+    /// The ready headers of the connection with this input and token; one whose input is missing is left out.
+    pub fn ready_headers(&self, input: &InputFields, token: &Secret) -> Vec<ReadyHeader> {
+        self.headers(input, Some(token))
+    }
+
+    /// Those of them that need no token, and so are good whatever becomes of it.
+    pub fn static_headers(&self, input: &InputFields) -> Vec<ReadyHeader> {
+        self.headers(input, None)
+    }
+
+    fn headers(&self, input: &InputFields, token: Option<&Secret>) -> Vec<ReadyHeader> {
+        let Ok(values) = Values::of(self, input) else { return Vec::new() };
         let mut headers = Vec::new();
         for authorization in &self.definition.authorizations {
-            let value = authorization
-                .value
-                .render(Encoding::Header, &|variable| values.get(variable, Some(token)))?;
+            let value = |variable: &Variable| values.get(variable, token);
+            let Ok(value) = authorization.value.render(Encoding::Header, &value) else { continue };
             headers.extend(authorization.operations.iter().map(|operation| ReadyHeader {
                 operation: operation.clone(),
                 value: value.clone(),
                 uses_token: authorization.uses_token(),
             }));
         }
-        Ok(headers)
+        headers
     }
 
     /// The request to the platform's own refresh-connection endpoint, `None` where it is not configured.

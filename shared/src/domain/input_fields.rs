@@ -1,13 +1,12 @@
 //! `inputFields`: what the merchant entered, as JSON.
 
-use serde_json::{Map, Value};
-use zeroize::Zeroize;
+use serde_json::Value;
 
 use super::failure::{Failure, FailureClass};
-use super::secret::Secret;
+use super::secret::{Secret, SecretJson};
 
 /// The members of `inputFields`. They hold secrets, so there is no `Debug`, and they are zeroed on drop.
-pub struct InputFields(Map<String, Value>);
+pub struct InputFields(SecretJson);
 
 impl InputFields {
     /// Reads the column.
@@ -21,8 +20,8 @@ impl InputFields {
                 "inputFields is NULL: the merchant has to enter the account's fields".into(),
             ));
         };
-        match serde_json::from_str(column.expose()) {
-            Ok(Value::Object(members)) => Ok(Self(members)),
+        match SecretJson::parse(column.expose().as_bytes()) {
+            Ok(fields) if fields.expose().is_object() => Ok(Self(fields)),
             Ok(_) => Err(misconfigured(
                 "inputFields is JSON but not an object: store it as {\"key\": value}".into(),
             )),
@@ -37,21 +36,11 @@ impl InputFields {
     /// A member as text: a string as it is, a number or a truth value in its JSON form. `None` where it is missing,
     /// null, empty, or not a plain value.
     pub fn text(&self, key: &str) -> Option<Secret> {
-        match self.0.get(key)? {
+        match self.0.expose().get(key)? {
             Value::String(text) if !text.is_empty() => Some(Secret::new(text.as_str())),
             Value::Number(number) => Some(Secret::new(number.to_string())),
             Value::Bool(flag) => Some(Secret::new(flag.to_string())),
             Value::Null | Value::String(_) | Value::Array(_) | Value::Object(_) => None,
-        }
-    }
-}
-
-impl Drop for InputFields {
-    fn drop(&mut self) {
-        for (_, value) in &mut self.0 {
-            if let Value::String(text) = value {
-                text.zeroize();
-            }
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Text that must never be shown.
 
 use serde::{Deserialize, Deserializer};
-use zeroize::Zeroizing;
+use serde_json::Value;
+use zeroize::{Zeroize, Zeroizing};
 
 /// A secret: no `Debug`, no `Display`, no `Serialize`; its memory is zeroed when it is dropped.
 ///
@@ -34,5 +35,38 @@ impl Secret {
 impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer).map(Self::new)
+    }
+}
+
+/// JSON in which secrets may stand anywhere: no `Debug`, and every text in it is zeroed on drop.
+pub struct SecretJson(Value);
+
+impl SecretJson {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// Of which only line and column may be shown: the rest of its words quotes the text.
+    pub fn parse(bytes: &[u8]) -> serde_json::Result<Self> {
+        serde_json::from_slice(bytes).map(Self)
+    }
+
+    /// The value itself.
+    pub fn expose(&self) -> &Value {
+        &self.0
+    }
+}
+
+impl Drop for SecretJson {
+    fn drop(&mut self) {
+        wipe(&mut self.0);
+    }
+}
+
+fn wipe(value: &mut Value) {
+    match value {
+        Value::String(text) => text.zeroize(),
+        Value::Array(items) => items.iter_mut().for_each(wipe),
+        Value::Object(members) => members.values_mut().for_each(wipe),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }

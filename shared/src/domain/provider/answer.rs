@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use crate::domain::channel::Channel;
 use crate::domain::connection::Grant;
 use crate::domain::failure::{Failure, FailureClass};
-use crate::domain::secret::Secret;
+use crate::domain::secret::{Secret, SecretJson};
 
 use super::Provider;
 use super::definition::Lifetime;
@@ -42,7 +42,7 @@ impl Provider {
             return Err(self.refusal(answer, now));
         }
         let response = &self.definition.token.response;
-        let body: Value = serde_json::from_slice(&answer.body).map_err(|error| {
+        let body = SecretJson::parse(&answer.body).map_err(|error| {
             malformed(format!(
                 "the answer ({} bytes) is not JSON (line {}, column {})",
                 answer.body.len(),
@@ -50,6 +50,7 @@ impl Provider {
                 error.column()
             ))
         })?;
+        let body = body.expose();
         if let Some(success) = &response.success
             && body.pointer(&success.pointer) != Some(&success.equals)
         {
@@ -60,7 +61,7 @@ impl Provider {
             Some(_) => return Err(malformed(format!("the answer's {} is empty", response.access_token))),
             None => return Err(malformed(format!("the answer has no text at {}", response.access_token))),
         };
-        let lifetime = self.lifetime(&body)?;
+        let lifetime = self.lifetime(body)?;
         // Columns may hold whole seconds and would round up: a token must never seem to live longer than it does.
         let expires_at = (sent_at + lifetime).trunc_subsecs(0);
         Ok(Grant { access_token, expires_at, lifetime })
@@ -112,8 +113,8 @@ impl Provider {
     fn refusal(&self, answer: &ProviderAnswer, now: DateTime<Utc>) -> Failure {
         let status = answer.status;
         let code = self.definition.token.response.error.as_ref().and_then(|pointer| {
-            let body: Value = serde_json::from_slice(&answer.body).ok()?;
-            body.pointer(pointer)?.as_str().map(str::to_owned)
+            let body = SecretJson::parse(&answer.body).ok()?;
+            body.expose().pointer(pointer)?.as_str().map(str::to_owned)
         });
         let (class, advice) = match (status, code.as_deref()) {
             (_, Some("invalid_grant")) => (FailureClass::InvalidGrant, "the merchant has to authorise again"),

@@ -3,6 +3,7 @@
 pub mod answer;
 pub mod catalogue;
 pub mod definition;
+pub mod egress;
 pub mod environment;
 pub mod request;
 pub mod template;

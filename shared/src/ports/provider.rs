@@ -29,6 +29,14 @@ pub enum CallError {
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// The request would go to where it must not. Nothing was sent.
+    #[error("the request to {endpoint} is blocked: {problem}")]
+    Blocked {
+        /// The URL's template.
+        endpoint: String,
+        /// Which rule it breaks, and what to do.
+        problem: &'static str,
+    },
     /// Nothing was sent.
     #[error("no connection to {endpoint}: check the provider's host, DNS and our egress")]
     NotConnected {
@@ -57,6 +65,7 @@ impl From<CallError> for Failure {
     fn from(error: CallError) -> Self {
         let class = match error {
             CallError::Unsendable { .. } => FailureClass::Misconfigured,
+            CallError::Blocked { .. } => FailureClass::EgressBlocked,
             CallError::NotConnected { .. } => FailureClass::Network,
             CallError::AnswerLost { .. } => FailureClass::AnswerLost,
             CallError::TooLarge { .. } => FailureClass::MalformedAnswer,

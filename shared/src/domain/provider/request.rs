@@ -1,15 +1,18 @@
 //! From a definition and a connection's input to a request. The only place where a secret becomes part of one.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use crate::domain::channel::Channel;
 use crate::domain::connection::ConnectionId;
-use crate::domain::failure::Failure;
+use crate::domain::failure::{Failure, FailureClass};
 use crate::domain::input_fields::InputFields;
 use crate::domain::secret::Secret;
 
 use super::Provider;
 use super::definition::Method;
+use super::egress::{Egress, HostPattern};
 use super::environment::Values;
 use super::template::{Encoding, Template, Variable};
 
@@ -25,6 +28,8 @@ pub struct ProviderRequest {
     pub headers: Vec<(String, Secret)>,
     /// The body.
     pub body: Option<Secret>,
+    /// Where it may go to.
+    pub egress: Egress,
 }
 
 /// A ready `Authorization` header.
@@ -65,12 +70,15 @@ impl Provider {
             headers.push(("content-type".into(), Secret::new("application/x-www-form-urlencoded")));
             body = Some(pairs(&request.form, Encoding::Form, &render)?);
         }
+        // A definition's host comes from the definition or the operator, never from an input.
+        let hosts = HostPattern::of_url(url.expose()).into_iter().collect();
         Ok(ProviderRequest {
             method: request.method,
             url,
             endpoint: request.url.source().into(),
             headers,
             body,
+            egress: Egress { hosts, is_named_by_operator: false },
         })
     }
 
@@ -110,10 +118,13 @@ impl Provider {
         channel: &Channel,
     ) -> Result<Option<ProviderRequest>, Failure> {
         let Some(endpoint) = &self.definition.refresh_connection else { return Ok(None) };
-        if self.refresh_connection_host.is_none() {
-            return Ok(None);
-        }
+        let Some(host) = &self.refresh_connection_host else { return Ok(None) };
+        let host = host.parse::<HostPattern>().map_err(|problem| {
+            let key = format!("providers.{}.refresh_connection_host", self.name());
+            Failure::new(FailureClass::Misconfigured, format!("configuration key {key}: {problem}"))
+        })?;
         let values = Values::of(self, input)?;
+        let egress = Egress { hosts: Arc::new([host]), is_named_by_operator: true };
         let url = endpoint.url.render(Encoding::Url, &|variable| values.get(variable, None))?;
         let mut body = json!(channel);
         if let Value::Object(members) = &mut body {
@@ -125,6 +136,7 @@ impl Provider {
             endpoint: endpoint.url.source().into(),
             headers: vec![("content-type".into(), Secret::new("application/json"))],
             body: Some(Secret::new(body.to_string())),
+            egress,
         }))
     }
 }

@@ -288,6 +288,61 @@ mod tests {
     }
 
     #[test]
+    fn secrets_are_fetched_for_who_calls_and_named_where_they_are_missing() {
+        let folder = std::env::temp_dir().join(format!("freshet-secrets-{}", std::process::id()));
+        std::fs::create_dir_all(folder.join("definitions")).unwrap();
+        let definition = r#"
+name = "app"
+title = "App"
+integration_type = "77"
+[[secrets]]
+key = "client_secret"
+[token.request]
+method = "POST"
+url = "https://app.test/token"
+form = [["client_secret", "{secret.client_secret}"]]
+[token.response]
+access_token = "/access_token"
+lifetime = { fixed = "1h" }
+"#;
+        std::fs::write(folder.join("definitions/app.toml"), definition).unwrap();
+        std::fs::write(folder.join("secret"), "from a file\n").unwrap();
+        let file = folder.join("freshet.toml");
+        let path = folder.join("secret").display().to_string();
+        let load = |list: &str| {
+            let directory = folder.join("definitions");
+            let text = format!(
+                "provider_directory = {directory:?}\n[providers.app.secrets]\nclient_secret = {list}\n"
+            );
+            std::fs::write(&file, text).unwrap();
+            let configuration =
+                Configuration::load(Some(&file), &environment(&[("APP_SECRET", "from a variable")]))?;
+            assert_eq!(
+                configuration.providers()?.get("app").unwrap().secret_choices(),
+                1,
+                "a scan needs none"
+            );
+            configuration.providers_with_secrets()
+        };
+        let providers = load(&format!("[\"env:APP_SECRET\", \"file:{path}\"]")).unwrap();
+        assert_eq!(providers.get("app").unwrap().secret_choices(), 2);
+        for (list, part) in [
+            ("\"env:NOT_SET\"", "providers.app.secrets.client_secret: env:NOT_SET is not set"),
+            (
+                "\"file:/nowhere/at-all\"",
+                "providers.app.secrets.client_secret: file:/nowhere/at-all cannot be read",
+            ),
+            ("\"s3cret\"", "providers.app.secrets.client_secret"),
+            ("[]", "secrets.client_secret"),
+        ] {
+            let error = load(list).map(drop).unwrap_err();
+            let text = format!("{error} {:?}", std::error::Error::source(&error).map(ToString::to_string));
+            assert!(text.contains(part) && !text.contains("s3cret"), "{list}: {text}");
+        }
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
     fn wrong_configuration_is_refused_by_name_and_without_its_value() {
         let cases: [(&[(&str, &str)], &str); 18] = [
             (&[("FRESHET_WORKER__CONCURENCY", "7")], "worker"),

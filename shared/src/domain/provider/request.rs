@@ -17,6 +17,7 @@ use super::environment::{Spending, Values};
 use super::template::{Encoding, Template, Variable};
 
 /// A request ready to be sent. Holds secrets in URL, headers and body, so it has no `Debug`.
+#[derive(Clone)]
 pub struct ProviderRequest {
     /// The method.
     pub method: Method,

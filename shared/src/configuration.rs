@@ -1,5 +1,6 @@
 //! The configuration: defaults, then a file, then the environment; read once at start, checked as a whole.
 
+mod limits;
 mod section;
 
 use std::collections::{BTreeMap, HashMap};
@@ -13,6 +14,7 @@ use crate::domain::provider::ProviderSettings;
 use crate::domain::provider::catalogue::{CatalogueError, Providers};
 use crate::domain::secret::Secret;
 
+pub use limits::{BreakerSection, LimitsSection};
 pub use section::{
     CallSection, DatabaseSection, LogFormat, RabbitMqSection, RedisSection, RetrySection, ScanSection,
     TelemetrySection, WorkerSection,
@@ -48,6 +50,10 @@ pub struct Configuration {
     pub call: CallSection,
     /// Waiting after failures.
     pub retry: RetrySection,
+    /// How the limits of providers are shared.
+    pub limits: LimitsSection,
+    /// When a provider is left alone.
+    pub breaker: BreakerSection,
     /// Logs and traces.
     pub telemetry: TelemetrySection,
     /// Settings per provider.
@@ -163,6 +169,8 @@ impl Configuration {
         self.worker.check()?;
         self.call.check()?;
         self.retry.policy()?;
+        self.limits.check()?;
+        self.breaker.policy(self.retry.longest)?;
         self.telemetry.check()?;
         let times = [
             ("database.acquire_timeout", self.database.acquire_timeout),
@@ -256,6 +264,7 @@ mod tests {
                 ("FRESHET_WORKER_PORT_80_TCP_ADDR", "10.0.0.1"),
                 ("FRESHET_REDIS__KEY_PREFIX", "007"),
                 ("FRESHET_TELEMETRY__SAMPLE_RATIO", "0.25"),
+                ("FRESHET_LIMITS__WORKERS", "12"),
                 ("PATH", "/bin"),
             ]),
         )
@@ -264,6 +273,7 @@ mod tests {
         assert_eq!(configuration.database.url.as_ref().unwrap().expose(), "mysql://u:p@h/d");
         assert_eq!(configuration.worker.concurrency, 7);
         assert_eq!(configuration.redis.key_prefix, "007");
+        assert_eq!(configuration.limits.workers.get(), 12);
         assert!((configuration.telemetry.sample_ratio - 0.25).abs() < f64::EPSILON);
         assert_eq!(configuration.scan.windows().early, chrono::TimeDelta::minutes(45));
         let providers = configuration.providers().unwrap();
@@ -272,7 +282,7 @@ mod tests {
 
     #[test]
     fn wrong_configuration_is_refused_by_name_and_without_its_value() {
-        let cases: [(&[(&str, &str)], &str); 18] = [
+        let cases: [(&[(&str, &str)], &str); 27] = [
             (&[("FRESHET_WORKER__CONCURENCY", "7")], "worker"),
             (&[("FRESHET_WORKR__CONCURRENCY", "7")], "workr"),
             (&[("FRESHET_WORKER__CONCURRENCY", "s3cret")], "worker.concurrency"),
@@ -291,6 +301,15 @@ mod tests {
             (&[("FRESHET_REDIS__COMMAND_TIMEOUT", "0s")], "redis.command_timeout"),
             (&[("FRESHET_DATABASE__ACQUIRE_TIMEOUT", "0s")], "database.acquire_timeout"),
             (&[("FRESHET_RABBITMQ__OPERATION_TIMEOUT", "0s")], "rabbitmq.operation_timeout"),
+            (&[("FRESHET_LIMITS__WORKERS", "0")], "limits.workers"),
+            (&[("FRESHET_LIMITS__WORKERS", "1001")], "limits.workers"),
+            (&[("FRESHET_LIMITS__RATE", "2")], "limits"),
+            (&[("FRESHET_BREAKER__SHARE", "0")], "breaker.share"),
+            (&[("FRESHET_BREAKER__SHARE", "s3cret")], "breaker.share"),
+            (&[("FRESHET_BREAKER__MINIMUM", "0")], "breaker.minimum"),
+            (&[("FRESHET_BREAKER__MINIMUM", "-1")], "breaker.minimum"),
+            (&[("FRESHET_BREAKER__WINDOW", "0s")], "breaker.window"),
+            (&[("FRESHET_BREAKER__OPEN_FOR", "2h")], "breaker.open_for"),
         ];
         for (pairs, key) in cases {
             let error = refused(pairs);

@@ -1,11 +1,13 @@
 //! The decisions of Freshet, free of I/O: time, randomness and everything read come in as parameters.
 
+pub mod breaker;
 pub mod channel;
 pub mod connection;
 pub mod decision;
 pub mod failure;
 pub mod input_fields;
 pub mod lane;
+pub mod limits;
 pub mod message;
 pub mod outcome;
 pub mod provider;

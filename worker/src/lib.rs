@@ -11,6 +11,7 @@ pub mod channel_details;
 mod failing;
 mod in_flight;
 pub mod job;
+pub mod permit;
 pub mod pool;
 pub mod refresh;
 

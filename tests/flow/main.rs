@@ -9,6 +9,7 @@ mod dev;
 mod early;
 mod fence;
 mod isolation;
+mod limits;
 mod many;
 mod migration;
 mod private_services;

@@ -5,6 +5,7 @@ pub mod channel;
 pub mod connection;
 pub mod decision;
 pub mod failure;
+mod fingerprint;
 pub mod input_fields;
 pub mod lane;
 pub mod limits;

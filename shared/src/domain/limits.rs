@@ -25,10 +25,10 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// What `operator` sets takes the place of what stands here, key by key.
+    /// These, and for each that is not set the one of `otherwise`.
     #[must_use]
-    pub fn overridden_by(self, operator: Self) -> Self {
-        Self { rate: operator.rate.or(self.rate), concurrency: operator.concurrency.or(self.concurrency) }
+    pub fn or(self, otherwise: Self) -> Self {
+        Self { rate: self.rate.or(otherwise.rate), concurrency: self.concurrency.or(otherwise.concurrency) }
     }
 }
 

@@ -30,7 +30,7 @@ const LONGEST: Duration = Duration::from_secs(300);
 struct Bench {
     permits: Arc<Permits>,
     clock: Arc<RuntimeClock>,
-    provider: Provider,
+    provider: Arc<Provider>,
     limits: Limits,
 }
 

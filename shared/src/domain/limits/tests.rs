@@ -64,8 +64,8 @@ fn limits_that_cannot_be_kept_are_refused_with_the_reason() {
 #[test]
 fn the_operator_wins_key_by_key() {
     let defined = parse("rate = { requests = 2, per = '1s' }\nconcurrency = 16").unwrap();
-    assert_eq!(defined.overridden_by(Limits::default()), defined);
-    let set = defined.overridden_by(parse("concurrency = 3").unwrap());
+    assert_eq!(Limits::default().or(defined), defined);
+    let set = parse("concurrency = 3").unwrap().or(defined);
     assert_eq!((set.rate, set.concurrency), (defined.rate, NonZeroU32::new(3)));
 }
 

@@ -1,6 +1,7 @@
 //! Where the commands' parts are put together.
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -67,6 +68,8 @@ async fn run_migrate(
 
 async fn run_dev(arguments: DevArguments, mut configuration: Configuration) -> anyhow::Result<ExitCode> {
     let shutdown = shutdown_on_signal().context("signals cannot be listened to")?;
+    // This process is all the workers that there are.
+    configuration.limits.workers = NonZeroU32::MIN;
     let simulation = match &arguments.config {
         Some(_) => None,
         None => Some(Simulation::start(&arguments, &mut configuration).await?),

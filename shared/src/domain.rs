@@ -1,5 +1,6 @@
 //! The decisions of Freshet, free of I/O: time, randomness and everything read come in as parameters.
 
+pub mod breaker;
 pub mod channel;
 pub mod connection;
 pub mod decision;

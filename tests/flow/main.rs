@@ -10,6 +10,7 @@ mod early;
 mod egress;
 mod fence;
 mod isolation;
+mod limits;
 mod many;
 mod migration;
 mod private_services;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use chrono::TimeDelta;
 use freshet_shared::adapters::database::Database;
 use freshet_shared::adapters::http::{HttpCaller, HttpSettings};
 use freshet_shared::adapters::rabbitmq::{Prefetch, RabbitMq, RabbitMqSettings};
@@ -17,11 +18,13 @@ use freshet_shared::ports::cache::Cache;
 use freshet_shared::ports::clock::Clock;
 use freshet_shared::ports::provider::ProviderCaller;
 use freshet_shared::ports::randomness::Randomness;
+use freshet_shared::ports::rate_limiter::RateLimiter;
 use freshet_shared::ports::store::RefreshStore;
 use freshet_shared::process::shutdown_on_signal;
 use tokio_util::sync::CancellationToken;
 
 use crate::arguments::Command;
+use crate::permit::{PermitSettings, Permits};
 use crate::pool::{Observer, PoolReport, PoolSettings, run};
 use crate::refresh::Refresher;
 
@@ -148,6 +151,26 @@ pub fn refresher(
         clock,
         randomness,
     })
+}
+
+/// Leave to call providers, from the configuration and the given parts.
+///
+/// # Errors
+/// Names the key that is at fault.
+pub fn permits(
+    configuration: &Configuration,
+    rate_limiter: Arc<dyn RateLimiter>,
+    clock: Arc<dyn Clock>,
+    randomness: Arc<dyn Randomness>,
+) -> Result<Permits, ConfigurationError> {
+    let longest = configuration.retry.longest;
+    let settings = PermitSettings {
+        workers: configuration.limits.workers,
+        breaker: configuration.breaker.policy(longest)?,
+        // `retry.policy` has refused what does not fit.
+        longest_spread: TimeDelta::from_std(longest).unwrap_or(TimeDelta::MAX),
+    };
+    Ok(Permits::new(rate_limiter, clock, randomness, settings))
 }
 
 /// How the pool runs, from the configuration.

@@ -12,6 +12,7 @@ mod failing;
 mod granting;
 mod in_flight;
 pub mod job;
+pub mod permit;
 pub mod pool;
 pub mod refresh;
 mod repairing;

@@ -5,3 +5,4 @@ pub mod cache;
 pub mod clock;
 pub mod provider;
 pub mod queue;
+pub mod rate_limiter;

@@ -14,7 +14,7 @@ use crate::domain::provider::catalogue::{CatalogueError, Providers};
 use crate::domain::secret::Secret;
 
 pub use section::{
-    CallSection, DatabaseSection, LogFormat, RabbitMqSection, RedisSection, RetrySection, ScanSection,
+    CallSection, DatabaseSection, EventsSection, LogFormat, RabbitMqSection, RedisSection, RetrySection, ScanSection,
     TelemetrySection, WorkerSection,
 };
 
@@ -48,6 +48,8 @@ pub struct Configuration {
     pub call: CallSection,
     /// Waiting after failures.
     pub retry: RetrySection,
+    /// Telling others what refreshes come to.
+    pub events: EventsSection,
     /// Logs and traces.
     pub telemetry: TelemetrySection,
     /// Settings per provider.

@@ -3,6 +3,7 @@
 pub mod channel;
 pub mod connection;
 pub mod decision;
+pub mod event;
 pub mod failure;
 pub mod input_fields;
 pub mod lane;

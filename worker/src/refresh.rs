@@ -17,6 +17,7 @@ use freshet_shared::domain::retry::RetryPolicy;
 use freshet_shared::domain::window::RefreshWindows;
 use freshet_shared::ports::cache::Cache;
 use freshet_shared::ports::clock::Clock;
+use freshet_shared::ports::events::Events;
 use freshet_shared::ports::provider::ProviderCaller;
 use freshet_shared::ports::randomness::Randomness;
 use freshet_shared::ports::store::{Commit, Committed, RefreshStore, StoreError};
@@ -43,6 +44,8 @@ pub struct Refresher {
     pub cache: Arc<dyn Cache>,
     /// The providers' side.
     pub caller: Arc<dyn ProviderCaller>,
+    /// Whoever listens to what refreshes come to.
+    pub events: Arc<dyn Events>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Randomness, for jitter.

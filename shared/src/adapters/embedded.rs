@@ -3,5 +3,6 @@
 
 pub mod cache;
 pub mod clock;
+pub mod events;
 pub mod provider;
 pub mod queue;

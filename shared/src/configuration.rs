@@ -14,8 +14,8 @@ use crate::domain::provider::catalogue::{CatalogueError, Providers};
 use crate::domain::secret::Secret;
 
 pub use section::{
-    CallSection, DatabaseSection, EventsSection, LogFormat, RabbitMqSection, RedisSection, RetrySection, ScanSection,
-    TelemetrySection, WorkerSection,
+    CallSection, DatabaseSection, EventsSection, LogFormat, RabbitMqSection, RedisSection, RetrySection,
+    ScanSection, TelemetrySection, WorkerSection,
 };
 
 /// The default configuration, with every key explained.

@@ -247,5 +247,10 @@ async fn exchanges(vhost: &TestVhost) -> Result<BTreeMap<String, (String, bool)>
         let text = |member: &str| Some(exchange.get(member)?.as_str()?.to_owned());
         Some((text("name")?, (text("type")?, exchange.get("durable")?.as_bool()?)))
     };
-    Ok(answer.as_array().context("the list of exchanges is not a list")?.iter().filter_map(exchange).collect())
+    Ok(answer
+        .as_array()
+        .context("the list of exchanges is not a list")?
+        .iter()
+        .filter_map(exchange)
+        .collect())
 }

@@ -51,8 +51,7 @@ pub(crate) const TARGET: Target = Target {
     read,
 };
 
-static PROVIDERS: LazyLock<Option<Providers>> =
-    LazyLock::new(|| Providers::new(&[], &BTreeMap::new()).ok());
+static PROVIDERS: LazyLock<Option<Providers>> = LazyLock::new(|| Providers::new(&[], &BTreeMap::new()).ok());
 
 fn read(input: &[u8]) -> Result<Reading> {
     let Some(providers) = PROVIDERS.as_ref() else { anyhow::bail!("the shipped definitions cannot be used") };

@@ -72,8 +72,15 @@ pub(crate) fn run(target: &Target) -> Result<Report> {
     let mut pool = corpus::load(target.name)?;
     ensure!(!pool.is_empty(), "the corpus of {} is empty", target.name);
     pool.extend((target.seeds)());
-    let mut report =
-        Report { name: target.name, runs, seed, corpus: pool.len(), found: 0, accepted: 0, longest: Duration::ZERO };
+    let mut report = Report {
+        name: target.name,
+        runs,
+        seed,
+        corpus: pool.len(),
+        found: 0,
+        accepted: 0,
+        longest: Duration::ZERO,
+    };
     let mut said = HashSet::new();
     for input in &pool {
         said.insert(feed(target, input, &mut report)?);

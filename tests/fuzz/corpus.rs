@@ -11,7 +11,10 @@ pub(crate) fn load(target: &str) -> Result<Vec<Vec<u8>>> {
     let entries = fs::read_dir(&folder).with_context(|| format!("{} cannot be read", folder.display()))?;
     let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
     paths.sort();
-    paths.iter().map(|path| fs::read(path).with_context(|| format!("{} cannot be read", path.display()))).collect()
+    paths
+        .iter()
+        .map(|path| fs::read(path).with_context(|| format!("{} cannot be read", path.display())))
+        .collect()
 }
 
 /// Adds an input, under a name that follows from its content.

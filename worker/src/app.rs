@@ -130,7 +130,11 @@ pub fn caller(section: &CallSection) -> anyhow::Result<Arc<dyn ProviderCaller>> 
 
 /// To RabbitMQ, or to nobody where they are not wanted.
 fn events(configuration: &Configuration, broker: &Arc<RabbitMq>) -> Arc<dyn Events> {
-    if configuration.events.enabled { Arc::new(broker.events()) } else { Arc::new(InProcessEvents::keeping(0)) }
+    if configuration.events.enabled {
+        Arc::new(broker.events())
+    } else {
+        Arc::new(InProcessEvents::keeping(0))
+    }
 }
 
 /// What a refresh works with, from the configuration and the given parts.

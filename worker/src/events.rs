@@ -75,8 +75,11 @@ mod tests {
         emit_events(&bench.refresher, &before, &Outcome::Stale);
         let told: Vec<_> =
             bench.events.last().iter().map(|event| (event.kind, event.generation.0, event.at)).collect();
-        let expected =
-            [(EventKind::Failing, 4, noon()), (EventKind::Refreshed, 5, noon()), (EventKind::Recovered, 5, noon())];
+        let expected = [
+            (EventKind::Failing, 4, noon()),
+            (EventKind::Refreshed, 5, noon()),
+            (EventKind::Recovered, 5, noon()),
+        ];
         assert_eq!(told, expected);
     }
 

@@ -150,7 +150,9 @@ impl Before {
     /// Whether a stored credential ends something that somebody was, or should have been, told of.
     fn is_recovered_from(&self) -> bool {
         let in_trouble = match self.state {
-            ConnectionState::NeedsReauth | ConnectionState::Quarantined | ConnectionState::Misconfigured => true,
+            ConnectionState::NeedsReauth | ConnectionState::Quarantined | ConnectionState::Misconfigured => {
+                true
+            }
             // Without an expiry, but not without a token.
             ConnectionState::Active | ConnectionState::Unmonitored => false,
         };
@@ -194,7 +196,9 @@ pub fn events_of(outcome: &Outcome, before: &Before, at: DateTime<Utc>) -> Vec<E
             let left_in = match failed.state {
                 ConnectionState::NeedsReauth => Some(EventKind::NeedsReauth),
                 ConnectionState::Quarantined => Some(EventKind::Quarantined),
-                ConnectionState::Active | ConnectionState::Misconfigured | ConnectionState::Unmonitored => None,
+                ConnectionState::Active | ConnectionState::Misconfigured | ConnectionState::Unmonitored => {
+                    None
+                }
             };
             let failing = (!failed_so_before).then_some(EventKind::Failing);
             let entered = left_in.filter(|_| before.state != failed.state);

@@ -178,7 +178,9 @@ fn what_changes_nothing_is_not_told() {
 
 #[test]
 fn the_words_of_a_failure_do_not_travel() {
-    for event in events_of(&failed(FailureClass::InvalidGrant, ConnectionState::NeedsReauth), &before(), noon()) {
+    for event in
+        events_of(&failed(FailureClass::InvalidGrant, ConnectionState::NeedsReauth), &before(), noon())
+    {
         let text = String::from_utf8(event.encode()).unwrap();
         assert!(!text.contains("s3cret") && !event.routing_key().contains("s3cret"), "{text}");
     }

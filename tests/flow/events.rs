@@ -7,15 +7,17 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use chrono::{DateTime, TimeDelta, Utc};
+use freshet_cli::simulator::{Matcher, Reply, ScriptedAnswer, StatusCode};
 use freshet_shared::adapters::rabbitmq::{EVENTS_EXCHANGE, RabbitMq, RabbitMqSettings};
 use freshet_shared::domain::connection::{ConnectionId, Generation};
 use freshet_shared::domain::event::{Event, EventKind};
 use freshet_shared::domain::failure::FailureClass;
+use freshet_shared::domain::lane::Lane;
 use freshet_shared::domain::secret::Secret;
 use freshet_shared::ports::events::Events;
 use freshet_shared::ports::queue::TraceContext;
 use freshet_tests::binaries::DesertedAddress;
-use freshet_tests::fleet::{PATIENCE, TestFleet};
+use freshet_tests::fleet::{NewConnection, PATIENCE, TestFleet};
 use freshet_tests::isolation::TestVhost;
 use freshet_tests::services;
 use freshet_tests::waiting::eventually;
@@ -24,6 +26,7 @@ use lapin::options::{BasicGetOptions, ExchangeDeclareOptions, QueueBindOptions, 
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, Connection, ConnectionProperties};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::json;
 
 const HEARD: &str = "heard";
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -178,6 +181,48 @@ async fn a_worker_declares_the_exchange_only_where_events_are_wanted() -> Result
         fleet.dissolve().await?;
     }
     Ok(())
+}
+
+#[tokio::test]
+async fn a_fleet_tells_that_it_fails_once_and_when_that_is_over() -> Result<()> {
+    let fleet = TestFleet::found().await?;
+    fleet.add([NewConnection::fynd(1, 1_500)]).await?;
+    let connection = fleet.vhost.connect().await?;
+    let channel = listen(&connection, "token.*.fynd").await?;
+    let refused = || ScriptedAnswer::from(Reply::html(StatusCode::INTERNAL_SERVER_ERROR, "oops"));
+    fleet.marketplaces.script(Matcher::any().account("location&1"), [refused(), refused()]);
+    fleet.scan(Lane::Early).await?;
+    let mut told = Vec::new();
+    for attempt in 0..3 {
+        if attempt > 0 {
+            fleet.let_next_attempts_come().await?;
+            assert_eq!(fleet.retry_scan().await?.published, 1);
+        }
+        let worker = fleet.worker().await?;
+        worker.until_handled(1, PATIENCE).await?;
+        // It waits for the confirms before it ends.
+        worker.stop().await?;
+        while let Some(heard) = next(&channel).await? {
+            let event: serde_json::Value = serde_json::from_slice(&heard.delivery.data)?;
+            told.push((attempt, heard.delivery.routing_key.to_string(), event));
+        }
+    }
+    let stored = fleet.stored(1).await?;
+    assert_eq!(stored.generation(), 1);
+    let expected = [
+        (0, "token.failing.fynd", 0, Some("server_error")),
+        (2, "token.refreshed.fynd", 1, None),
+        (2, "token.recovered.fynd", 1, None),
+    ];
+    assert_eq!(told.len(), expected.len(), "{told:?}");
+    for ((attempt, key, event), (after, expected_key, generation, class)) in told.iter().zip(expected) {
+        assert_eq!((*attempt, key.as_str()), (after, expected_key));
+        assert_eq!((&event["connection_id"], &event["generation"]), (&json!(1), &json!(generation)));
+        assert_eq!(event["class"], json!(class));
+        let token = stored.access_token.as_deref().unwrap_or_default();
+        assert!(!event.to_string().contains(token), "{event}");
+    }
+    fleet.dissolve().await
 }
 
 fn settings(url: &str) -> RabbitMqSettings {

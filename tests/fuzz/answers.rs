@@ -61,6 +61,8 @@ fn read(input: &[u8]) -> Result<Reading> {
     let body = input.get(end + 1..).unwrap_or_default();
     let sent_at: DateTime<Utc> = DateTime::UNIX_EPOCH + TimeDelta::seconds(1_795_262_400);
     let now = sent_at + TimeDelta::milliseconds(250);
+    // Some connections had a token before.
+    let observed = (body.len() % 2 == 0).then(|| TimeDelta::hours(1));
     let mut granted = false;
     let mut refusals = Vec::new();
     for provider in providers.iter() {
@@ -70,13 +72,17 @@ fn read(input: &[u8]) -> Result<Reading> {
             retry_after: (!retry_after.is_empty()).then(|| retry_after.to_owned()),
             body: body.to_vec().into(),
         };
-        match provider.interpret(&answer, sent_at, now) {
+        match provider.interpret(&answer, sent_at, now, observed) {
             Ok(grant) => {
                 granted = true;
                 ensure!(!grant.access_token.is_empty(), "{}: a token without text", provider.name());
-                let life = grant.expires_at - sent_at;
-                let sane = life >= TimeDelta::zero() && life <= TimeDelta::days(3_650);
-                ensure!(sane, "{}: a life of {life}", provider.name());
+                for expires_at in [grant.expires_at, grant.refresh_token_expires_at].into_iter().flatten() {
+                    let life = expires_at - sent_at;
+                    let sane = life >= TimeDelta::zero() && life <= TimeDelta::days(3_650);
+                    ensure!(sane, "{}: a life of {life}", provider.name());
+                }
+                let has_new = grant.refresh_token.is_none_or(|token| !token.is_empty());
+                ensure!(has_new, "{}: a refresh token without text", provider.name());
             }
             Err(failure) => {
                 let words = format!("{failure} {failure:?}");

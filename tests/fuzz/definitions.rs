@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, ensure};
 use freshet_shared::domain::input_fields::InputFields;
 use freshet_shared::domain::provider::Provider;
-use freshet_shared::domain::provider::catalogue::{Providers, SHIPPED};
+use freshet_shared::domain::provider::catalogue::{CatalogueError, Providers, SHIPPED};
 use freshet_shared::domain::provider::definition::Definition;
+use freshet_shared::domain::provider::environment::Spending;
 use freshet_shared::domain::secret::Secret;
 use serde_json::{Map, Value};
 
@@ -88,7 +89,9 @@ fn read(input: &[u8]) -> Result<Reading> {
             return Ok(Reading::Refused(words));
         }
     };
-    let providers = match Providers::new(&[(FILE.to_owned(), text)], &BTreeMap::new()) {
+    let secret = |_: &str, _: &str| Ok::<_, CatalogueError>(Some(vec![Secret::new(CANARY)]));
+    let providers = Providers::new(&[(FILE.to_owned(), text)], &BTreeMap::new());
+    let providers = match providers.and_then(|providers| providers.with_secrets(secret)) {
         Ok(providers) => providers,
         Err(error) => return Ok(Reading::Refused(error.to_string())),
     };
@@ -110,8 +113,16 @@ fn request(provider: &Provider, value: &str) -> Result<bool> {
         Err(failure) => return ensure_discreet(&failure.to_string()).map(|()| false),
     };
     provider.ready_headers(&fields, &Secret::new(value));
-    match provider.token_request(&fields) {
-        Ok(request) => ensure_discreet(&request.endpoint).map(|()| true),
+    let token = Secret::new(value);
+    match provider.token_request(&fields, Spending { refresh_token: Some(&token), secret: 0 }) {
+        Ok(request) => {
+            ensure_discreet(&request.endpoint)?;
+            if let (Some(_), Some(body)) = (&provider.definition.token.request.json, &request.body) {
+                let parsed = serde_json::from_str::<Value>(body.expose());
+                ensure!(parsed.is_ok(), "a body that is no JSON: {:?}", body.expose());
+            }
+            Ok(true)
+        }
         Err(failure) => ensure_discreet(&format!("{failure} {failure:?}")).map(|()| false),
     }
 }

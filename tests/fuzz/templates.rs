@@ -1,7 +1,8 @@
 //! Templates and the values that are put into them. Of an input the first line is the template, the rest the value.
 
-use anyhow::{Result, ensure};
-use freshet_shared::domain::provider::template::{Encoding, Template};
+use anyhow::{Result, anyhow, ensure};
+use freshet_shared::domain::failure::Failure;
+use freshet_shared::domain::provider::template::{Encoding, Template, Variable};
 use freshet_shared::domain::secret::Secret;
 
 use crate::campaign::{CANARY, Reading, Target, ensure_discreet};
@@ -44,7 +45,8 @@ pub(crate) const TARGET: Target = Target {
     read,
 };
 
-const ENCODINGS: [Encoding; 4] = [Encoding::Url, Encoding::Query, Encoding::Form, Encoding::Header];
+const ENCODINGS: [Encoding; 6] =
+    [Encoding::Url, Encoding::Query, Encoding::Form, Encoding::Header, Encoding::Json, Encoding::Plain];
 
 fn read(input: &[u8]) -> Result<Reading> {
     let text = String::from_utf8_lossy(input);
@@ -54,12 +56,13 @@ fn read(input: &[u8]) -> Result<Reading> {
         Err(error) => return Ok(Reading::Refused(error.to_string())),
     };
     ensure!(template.source() == source, "the template is not what it was");
-    let value = format!("{CANARY}{value}");
+    let steps_up = matches!(value, "." | "..");
+    let value = if steps_up { value.to_owned() } else { format!("{CANARY}{value}") };
     let has_places = template.variables().next().is_some();
     let mut is_refused = false;
     for encoding in ENCODINGS {
-        match template.render(encoding, &|_| Ok(Secret::new(value.as_str()))) {
-            Ok(rendered) => ensure_kept_in_place(encoding, source, rendered.expose())?,
+        match render(&template, encoding, &value) {
+            Ok(rendered) => ensure_kept_in_place(&template, encoding, &value, &rendered)?,
             Err(failure) => {
                 is_refused = true;
                 ensure_discreet(&format!("{failure} {failure:?}"))?;
@@ -74,16 +77,41 @@ fn read(input: &[u8]) -> Result<Reading> {
     }))
 }
 
+fn render(template: &Template, encoding: Encoding, value: &str) -> Result<String, Failure> {
+    template.render(encoding, &|_| Ok(Secret::new(value))).map(|rendered| rendered.expose().to_owned())
+}
+
 /// Nothing that a value holds may end the place where it stands.
-fn ensure_kept_in_place(encoding: Encoding, source: &str, rendered: &str) -> Result<()> {
+fn ensure_kept_in_place(template: &Template, encoding: Encoding, value: &str, rendered: &str) -> Result<()> {
+    let without =
+        render(template, encoding, "").map_err(|failure| anyhow!("no value is refused: {failure}"))?;
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%".contains(&byte);
     let kept = match encoding {
         Encoding::Query => rendered.bytes().all(is_plain),
         Encoding::Form => rendered.bytes().all(|byte| is_plain(byte) || byte == b'+'),
-        // The definition's own words stand in it as they are.
-        Encoding::Header => source.chars().any(char::is_control) || !rendered.chars().any(char::is_control),
-        Encoding::Url => true,
+        Encoding::Header => controls(rendered) == controls(&without),
+        // What the operator sets for an environment may be a whole URL.
+        Encoding::Url => {
+            template.variables().any(is_operators) || delimiters(rendered) == delimiters(&without)
+        }
+        Encoding::Json => {
+            let read = serde_json::from_str(&format!("\"{rendered}\"")).ok();
+            read == render(template, Encoding::Plain, value).ok()
+        }
+        Encoding::Plain => true,
     };
-    ensure!(kept, "a value left its place as {encoding:?} of {source}: {rendered:?}");
+    ensure!(kept, "a value left its place as {encoding:?} of {}: {rendered:?}", template.source());
     Ok(())
+}
+
+fn is_operators(variable: &Variable) -> bool {
+    matches!(variable, Variable::Environment(_) | Variable::Setting(_))
+}
+
+fn controls(text: &str) -> usize {
+    text.chars().filter(|character| character.is_control()).count()
+}
+
+fn delimiters(text: &str) -> usize {
+    text.bytes().filter(|byte| b":/?#[]@!$&'()*+,;= \\".contains(byte)).count()
 }

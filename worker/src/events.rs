@@ -43,10 +43,12 @@ mod tests {
     use freshet_shared::domain::connection::{ConnectionId, ConnectionState, Generation};
     use freshet_shared::domain::event::EventKind;
     use freshet_shared::domain::failure::{Failure, FailureClass};
+    use freshet_shared::domain::lane::Lane;
     use freshet_shared::domain::outcome::{Cached, Failed, Refreshed};
 
     use super::*;
-    use crate::tests::{Bench, noon};
+    use crate::refresh::refresh;
+    use crate::tests::{Bench, message, noon};
 
     #[tokio::test]
     async fn what_a_refresh_came_to_is_told() {
@@ -65,7 +67,7 @@ mod tests {
         emit_events(&bench.refresher, &before, &Outcome::Failed(failed));
         let refreshed = Refreshed {
             generation: Generation(5),
-            expires_at: noon() + TimeDelta::hours(1),
+            expires_at: Some(noon() + TimeDelta::hours(1)),
             stored_at: noon(),
             lead: None,
             cached: Cached::Written,
@@ -81,6 +83,38 @@ mod tests {
             (EventKind::Recovered, 5, noon()),
         ];
         assert_eq!(told, expected);
+    }
+
+    #[tokio::test]
+    async fn refreshes_tell_where_a_row_of_failures_begins_and_ends() {
+        let bench = Bench::new().await;
+        bench.add(1, 20).await;
+        let attempt = async || {
+            bench.execute("UPDATE token_refresh SET next_attempt_at = NULL").await;
+            refresh(&bench.refresher, &message(1, 0, Lane::Early), false).await;
+            bench.events.last().iter().map(|event| event.id()).collect::<Vec<_>>()
+        };
+        bench.provider.answer(503, "");
+        assert_eq!(attempt().await, ["1:0:failing:server_error"]);
+        bench.provider.answer(503, "");
+        assert_eq!(attempt().await.len(), 1, "a second failure of its class");
+        bench.provider.answer(429, "");
+        assert_eq!(attempt().await[1..], ["1:0:failing:rate_limited"]);
+        bench.grant("new");
+        assert_eq!(attempt().await[2..], ["1:1:refreshed", "1:1:recovered"]);
+        assert_eq!(attempt().await.len(), 4, "a message that comes again");
+    }
+
+    #[tokio::test]
+    async fn who_finds_that_somebody_helped_tells_it_once() {
+        let bench = Bench::new().await;
+        bench.add(1, 55).await;
+        bench.execute("UPDATE token_refresh SET failures = 3, failure_class = 'network'").await;
+        for _ in 0..2 {
+            refresh(&bench.refresher, &message(1, 0, Lane::Early), false).await;
+            let told: Vec<_> = bench.events.last().iter().map(|event| event.id()).collect();
+            assert_eq!(told, ["1:0:recovered"]);
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use freshet_shared::domain::connection::LoadedConnection;
 use freshet_shared::domain::decision::{Decision, decide};
+use freshet_shared::domain::event::Before;
 use freshet_shared::domain::failure::{Failure, FailureClass};
 use freshet_shared::domain::input_fields::InputFields;
 use freshet_shared::domain::lane::Lane;
@@ -23,6 +24,7 @@ use freshet_shared::ports::randomness::Randomness;
 use freshet_shared::ports::store::RefreshStore;
 
 use crate::channel_details::renew_details;
+use crate::events::emit_events;
 use crate::failing::{Subject, failed, unusable_row};
 use crate::granting::{NoGrant, request_grant};
 use crate::in_flight::Mark;
@@ -74,6 +76,21 @@ pub async fn refresh(refresher: &Refresher, message: &RefreshMessage, redelivere
         Ok(loaded) => loaded,
         Err(error) => return unusable_row(refresher, message, error).await,
     };
+    let before = loaded.as_ref().map(|connection| Before::of(provider.name(), connection));
+    let outcome = work(refresher, provider, message, redelivered, loaded).await;
+    if let Some(before) = before {
+        emit_events(refresher, &before, &outcome);
+    }
+    outcome
+}
+
+async fn work(
+    refresher: &Refresher,
+    provider: &Provider,
+    message: &RefreshMessage,
+    redelivered: bool,
+    loaded: Option<LoadedConnection>,
+) -> Outcome {
     let now = refresher.clock.now();
     let connection = match decide(message, loaded, &refresher.windows, provider.rotation(), now) {
         Decision::Refresh(connection) => connection,

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::connection::{ConnectionId, ConnectionState, Generation, LoadedConnection};
 use super::failure::FailureClass;
-use super::outcome::Outcome;
+use super::outcome::{Outcome, Skip};
 
 /// The version of the form that [`Event::encode`] writes.
 pub const VERSION: u32 = 1;
@@ -24,7 +24,7 @@ pub enum EventKind {
     NeedsReauth,
     /// Nobody can know which refresh token is valid; a person has to look.
     Quarantined,
-    /// A credential is stored again after failures.
+    /// A good credential is there again after failures: a refresh stored it, or somebody who helped.
     Recovered,
 }
 
@@ -130,8 +130,8 @@ pub struct Before {
 }
 
 impl Before {
-    /// Of a connection of this provider as it was loaded. `class` is its row's `failure_class`.
-    pub fn of(provider: &str, connection: &LoadedConnection, class: Option<FailureClass>) -> Self {
+    /// Of a connection of this provider as it was loaded.
+    pub fn of(provider: &str, connection: &LoadedConnection) -> Self {
         Self {
             provider: provider.to_owned(),
             connection_id: connection.id,
@@ -139,7 +139,7 @@ impl Before {
             expires_at: connection.expires_at,
             state: connection.state,
             failures: connection.failures,
-            class,
+            class: connection.failure_class,
         }
     }
 
@@ -147,16 +147,15 @@ impl Before {
         self.failures > 0 || self.class.is_some()
     }
 
-    /// Whether a stored credential ends something that somebody was, or should have been, told of.
-    fn is_recovered_from(&self) -> bool {
-        let in_trouble = match self.state {
+    /// Whether it was in a state that is worse than a failure which is tried again.
+    fn was_left_alone(&self) -> bool {
+        match self.state {
             ConnectionState::NeedsReauth | ConnectionState::Quarantined | ConnectionState::Misconfigured => {
                 true
             }
             // Without an expiry, but not without a token.
             ConnectionState::Active | ConnectionState::Unmonitored => false,
-        };
-        in_trouble || self.was_failing()
+        }
     }
 
     fn event(&self, kind: EventKind, class: Option<FailureClass>, at: DateTime<Utc>) -> Event {
@@ -172,7 +171,7 @@ impl Before {
     }
 }
 
-/// The events that a refresh makes, in the order in which they happened; `at` is the time of a failure.
+/// The events that a refresh makes, in the order in which they happened; `at` is the time of what was not stored.
 ///
 /// A refresh that changed nothing of a connection makes none. A failure makes one where the row of failures begins and
 /// where its class changes, and one more where the connection is left to a person.
@@ -181,11 +180,11 @@ pub fn events_of(outcome: &Outcome, before: &Before, at: DateTime<Utc>) -> Vec<E
         Outcome::Refreshed(refreshed) => {
             let stored = |kind| Event {
                 generation: refreshed.generation,
-                expires_at: Some(refreshed.expires_at),
+                expires_at: refreshed.expires_at,
                 ..before.event(kind, None, refreshed.stored_at)
             };
             let mut events = vec![stored(EventKind::Refreshed)];
-            if before.is_recovered_from() {
+            if before.was_failing() || before.was_left_alone() {
                 events.push(stored(EventKind::Recovered));
             }
             events
@@ -205,8 +204,13 @@ pub fn events_of(outcome: &Outcome, before: &Before, at: DateTime<Utc>) -> Vec<E
             let kinds = failing.into_iter().chain(entered);
             kinds.map(|kind| before.event(kind, Some(class), at)).collect()
         }
+        // Somebody else gave it a good token, and the row is cleared of its failures.
+        Outcome::Skipped(Skip::AlreadyFresh) if before.failures > 0 || before.was_left_alone() => {
+            vec![before.event(EventKind::Recovered, None, at)]
+        }
         Outcome::Stale
         | Outcome::Skipped(_)
+        | Outcome::Deferred { .. }
         | Outcome::Undecodable(_)
         | Outcome::Unavailable { .. }
         | Outcome::Panicked => Vec::new(),

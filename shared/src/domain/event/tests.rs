@@ -24,7 +24,7 @@ fn before() -> Before {
 fn refreshed() -> Outcome {
     Outcome::Refreshed(Refreshed {
         generation: Generation(8),
-        expires_at: noon() + TimeDelta::hours(1),
+        expires_at: Some(noon() + TimeDelta::hours(1)),
         stored_at: noon() - TimeDelta::minutes(2),
         lead: None,
         cached: Cached::Written,
@@ -115,6 +115,25 @@ fn a_stored_credential_after_trouble_is_a_recovery_too() {
 }
 
 #[test]
+fn a_connection_that_somebody_else_helped_has_recovered() {
+    use ConnectionState as State;
+    let fresh = Outcome::Skipped(Skip::AlreadyFresh);
+    let cases = [
+        (before(), false),
+        (Before { failures: 2, class: Some(FailureClass::Network), ..before() }, true),
+        (Before { state: State::NeedsReauth, ..before() }, true),
+        (Before { state: State::Unmonitored, ..before() }, false),
+        // Its row is not cleared, so it would be told again and again.
+        (Before { class: Some(FailureClass::Network), ..before() }, false),
+    ];
+    for (before, recovers) in cases {
+        let told = events_of(&fresh, &before, noon());
+        let expected = recovers.then(|| before.event(EventKind::Recovered, None, noon()));
+        assert_eq!(told, Vec::from_iter(expected), "{before:?}");
+    }
+}
+
+#[test]
 fn a_row_of_like_failures_is_one_event() {
     let mut before = before();
     let mut told = Vec::new();
@@ -166,9 +185,10 @@ fn who_needs_a_person_is_told_when_it_comes_to_that_and_not_again() {
 fn what_changes_nothing_is_not_told() {
     let outcomes = [
         Outcome::Stale,
-        Outcome::Skipped(Skip::AlreadyFresh),
+        Outcome::Skipped(Skip::NotYet),
         Outcome::Undecodable(MessageError::Field { path: "v".into() }),
         Outcome::Unavailable { detail: "away".into() },
+        Outcome::Deferred { until: noon(), reason: "limited" },
         Outcome::Panicked,
     ];
     for outcome in outcomes {

@@ -108,7 +108,7 @@ fn fleet(configuration: &Configuration, database: &Database) -> anyhow::Result<F
     let consumer = Box::new(queue.consumer());
     let cache = Arc::new(InProcessCache::new(clock.clone()));
     let store = Arc::new(database.clone());
-    let caller = caller(&configuration.call)?;
+    let caller = caller(configuration)?;
     // Nobody outside of this process could hear them.
     let events = Arc::new(InProcessEvents::keeping(0));
     let scanner = Scanner {

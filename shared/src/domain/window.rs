@@ -65,7 +65,7 @@ impl RefreshWindows {
         let planned = token.map(|(expires_at, lifetime)| {
             let due = expires_at - self.lead(id, lifetime);
             // A provider that hands out the same token until it dies would be asked all the time. But no token is let die.
-            due.max(now + self.shortest_interval).min(expires_at - lifetime / 10)
+            due.max((now + self.shortest_interval).min(expires_at - lifetime / 10))
         });
         let kept_alive =
             dies_unused_at.map(|dies_at| (now + (dies_at - now) * 2 / 3).max(now + self.shortest_interval));

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use thiserror::Error;
 
+use super::egress::HostPattern;
 use super::template::{Template, Variable};
 use crate::domain::limits::Limits;
 
@@ -39,7 +40,7 @@ pub struct Definition {
     /// The hosts that a token call may go to; needed where an input is part of the host. Otherwise those of the URL and
     /// of the environments.
     #[serde(default)]
-    pub allowed_hosts: Vec<String>,
+    pub allowed_hosts: Vec<HostPattern>,
     /// How a connection's environment is chosen.
     #[serde(default)]
     pub environment: EnvironmentChoice,
@@ -178,6 +179,14 @@ impl Definition {
         Ok(definition)
     }
 
+    /// Whether what a merchant entered is part of the host that is called.
+    pub fn is_host_made_of_inputs(&self) -> bool {
+        let is_input = |variable: &Variable| {
+            matches!(variable, Variable::Input(_) | Variable::Secret(_) | Variable::RefreshToken)
+        };
+        self.token.request.url.host_variables().any(is_input)
+    }
+
     /// Whether a call spends the refresh token, so that it must never be sent twice.
     pub fn rotation(&self) -> Rotation {
         self.refresh_token.as_ref().map_or(Rotation::None, |refresh_token| refresh_token.rotation)
@@ -185,60 +194,4 @@ impl Definition {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MINIMAL: &str = r#"
-name = "example"
-title = "Example"
-environment = { default = "production" }
-[environments.production]
-base_url = "https://example.test"
-[[inputs]]
-key = "user"
-[token.request]
-method = "GET"
-url = "{environment.base_url}/{input.user}"
-[token.response]
-access_token = "/token"
-lifetime = { fixed = "1h" }
-"#;
-
-    #[test]
-    fn a_minimal_definition_is_enough() {
-        let definition = Definition::parse("example.toml", MINIMAL).unwrap();
-        assert_eq!(definition.pool, "shared");
-        assert!(definition.integration_type.is_none());
-    }
-
-    #[test]
-    fn a_fault_is_named_with_file_and_key_and_line_where_it_has_one() {
-        let cases = [
-            ("title", "titel", &["line 3", "titel"][..]),
-            ("method = \"GET\"", "method = \"FETCH\"", &["line 10", "FETCH"]),
-            ("{input.user}", "{input.name}", &["token.request.url", "{input.name}"]),
-            ("{input.user}", "{token}", &["token.request.url", "{token}"]),
-            ("{input.user}", "{inputs.user}", &["line 11", "{inputs.user}"]),
-            ("default = \"production\"", "default = \"live\"", &["environment", "live"]),
-            ("name = \"example\"", "name = \"Example Shop\"", &["name", "Example Shop"]),
-            ("fixed = \"1h\"", "fixed = \"soon\"", &["line 14"]),
-            ("fixed = \"1h\"", "guessed = \"1h\"", &["line 14", "guessed"]),
-        ];
-        for (from, to, parts) in cases {
-            let error =
-                Definition::parse("example.toml", &MINIMAL.replacen(from, to, 1)).unwrap_err().to_string();
-            for part in parts.iter().chain(&["example.toml"]) {
-                assert!(error.contains(part), "{to}: `{part}` is not in: {error}");
-            }
-        }
-    }
-
-    #[test]
-    fn operations_are_named_once() {
-        let twice = format!(
-            "{MINIMAL}\n[[authorizations]]\noperations = [\"push\"]\nvalue = \"a\"\n[[authorizations]]\noperations = [\"push\"]\nvalue = \"b\"\n"
-        );
-        let error = Definition::parse("example.toml", &twice).unwrap_err();
-        assert!(error.message.contains("authorizations[1]") && error.message.contains("push"), "{error}");
-    }
-}
+mod tests;

@@ -25,10 +25,7 @@ pub struct RefreshToken {
 
 /// What becomes of a refresh token when it is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(
-    rename_all = "snake_case",
-    expecting = "not a rotation: one of \"none\", \"strict\", { leeway = \"60s\" }"
-)]
+#[serde(rename_all = "snake_case")]
 pub enum Rotation {
     /// It stays good: a call may be made again at any time.
     None,

@@ -12,6 +12,7 @@ use freshet_producer::app::{announce, schedule};
 use freshet_producer::scan::Scanner;
 use freshet_shared::adapters::database::Database;
 use freshet_shared::adapters::embedded::cache::InProcessCache;
+use freshet_shared::adapters::embedded::events::InProcessEvents;
 use freshet_shared::adapters::embedded::queue::InProcessQueue;
 use freshet_shared::adapters::system::{SystemClock, SystemRandomness};
 use freshet_shared::configuration::{Configuration, ConfigurationError};
@@ -111,6 +112,8 @@ fn fleet(configuration: &Configuration, database: &Database) -> anyhow::Result<F
     let cache = Arc::new(InProcessCache::new(clock.clone()));
     let store = Arc::new(database.clone());
     let caller = caller(configuration)?;
+    // Nobody outside of this process could hear them.
+    let events = Arc::new(InProcessEvents::keeping(0));
     let scanner = Scanner {
         store: store.clone(),
         publisher: queue,
@@ -124,7 +127,7 @@ fn fleet(configuration: &Configuration, database: &Database) -> anyhow::Result<F
     Ok(Fleet {
         scanner,
         schedule: schedule(&configuration.scan)?,
-        refresher: refresher(configuration, store.clone(), cache, caller, clock.clone(), randomness)?,
+        refresher: refresher(configuration, store.clone(), cache, caller, events, clock.clone(), randomness)?,
         pool: pool_settings(configuration),
         consumer,
         census: store,

@@ -17,8 +17,8 @@ use crate::domain::secret::Secret;
 
 pub use limits::{BreakerSection, LimitsSection};
 pub use section::{
-    CallSection, DatabaseSection, EgressSection, LogFormat, RabbitMqSection, RedisSection, RetrySection,
-    ScanSection, TelemetrySection, WorkerSection,
+    CallSection, DatabaseSection, EgressSection, EventsSection, LogFormat, RabbitMqSection, RedisSection,
+    RetrySection, ScanSection, TelemetrySection, WorkerSection,
 };
 
 /// The default configuration, with every key explained.
@@ -57,6 +57,8 @@ pub struct Configuration {
     pub limits: LimitsSection,
     /// When a provider is left alone.
     pub breaker: BreakerSection,
+    /// Telling others what refreshes come to.
+    pub events: EventsSection,
     /// Logs and traces.
     pub telemetry: TelemetrySection,
     /// Settings per provider.

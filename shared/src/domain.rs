@@ -4,6 +4,7 @@ pub mod breaker;
 pub mod channel;
 pub mod connection;
 pub mod decision;
+pub mod event;
 pub mod failure;
 mod fingerprint;
 pub mod input_fields;

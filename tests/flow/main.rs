@@ -8,6 +8,7 @@ mod configuration;
 mod dev;
 mod early;
 mod egress;
+mod events;
 mod fence;
 mod isolation;
 mod limits;

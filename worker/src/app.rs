@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use chrono::TimeDelta;
 use freshet_shared::adapters::database::Database;
+use freshet_shared::adapters::embedded::events::InProcessEvents;
 use freshet_shared::adapters::http::{HttpCaller, HttpSettings};
 use freshet_shared::adapters::rabbitmq::{Prefetch, RabbitMq, RabbitMqSettings};
 use freshet_shared::adapters::redis::{RedisCache, RedisSettings};
@@ -16,6 +17,7 @@ use freshet_shared::configuration::{Configuration, ConfigurationError};
 use freshet_shared::migrations::is_current;
 use freshet_shared::ports::cache::Cache;
 use freshet_shared::ports::clock::Clock;
+use freshet_shared::ports::events::Events;
 use freshet_shared::ports::provider::ProviderCaller;
 use freshet_shared::ports::randomness::Randomness;
 use freshet_shared::ports::rate_limiter::RateLimiter;
@@ -25,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::arguments::Command;
 use crate::permit::{PermitSettings, Permits};
+use crate::events::with_grace_left;
 use crate::pool::{Observer, PoolReport, PoolSettings, run};
 use crate::refresh::Refresher;
 
@@ -84,6 +87,7 @@ impl App {
             Arc::new(database.clone()),
             cache.clone(),
             caller,
+            events(configuration, &broker),
             Arc::new(SystemClock),
             Arc::new(SystemRandomness),
         )?;
@@ -103,7 +107,10 @@ impl App {
     /// If consuming cannot go on.
     pub async fn run(self, observer: Observer, shutdown: CancellationToken) -> anyhow::Result<PoolReport> {
         let consumer = Box::new(self.broker.consumer(self.prefetch));
-        let report = run(self.refresher, consumer, self.settings, observer, shutdown).await;
+        let (events, grace) = (Arc::clone(&self.refresher.events), self.settings.grace);
+        let working = Box::pin(run(self.refresher, consumer, self.settings, observer, shutdown.clone()));
+        let (report, grace_left) = with_grace_left(working, grace, &shutdown).await;
+        events.flush(grace_left).await;
         self.cache.close().await;
         self.database.close().await;
         Ok(report?)
@@ -125,6 +132,15 @@ pub fn caller(configuration: &Configuration) -> anyhow::Result<Arc<dyn ProviderC
     Ok(Arc::new(HttpCaller::new(settings)?))
 }
 
+/// To RabbitMQ, or to nobody where they are not wanted.
+fn events(configuration: &Configuration, broker: &Arc<RabbitMq>) -> Arc<dyn Events> {
+    if configuration.events.enabled {
+        Arc::new(broker.events())
+    } else {
+        Arc::new(InProcessEvents::keeping(0))
+    }
+}
+
 /// What a refresh works with, from the configuration and the given parts.
 ///
 /// # Errors
@@ -134,6 +150,7 @@ pub fn refresher(
     store: Arc<dyn RefreshStore>,
     cache: Arc<dyn Cache>,
     caller: Arc<dyn ProviderCaller>,
+    events: Arc<dyn Events>,
     clock: Arc<dyn Clock>,
     randomness: Arc<dyn Randomness>,
 ) -> anyhow::Result<Refresher> {
@@ -148,6 +165,7 @@ pub fn refresher(
         store,
         cache,
         caller,
+        events,
         clock,
         randomness,
     })

@@ -8,6 +8,7 @@ pub mod app;
 pub mod arguments;
 pub mod cache_entries;
 pub mod channel_details;
+pub mod events;
 mod failing;
 mod granting;
 mod in_flight;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use freshet_shared::domain::connection::LoadedConnection;
 use freshet_shared::domain::decision::{Decision, decide};
+use freshet_shared::domain::event::Before;
 use freshet_shared::domain::failure::{Failure, FailureClass};
 use freshet_shared::domain::input_fields::InputFields;
 use freshet_shared::domain::lane::Lane;
@@ -17,11 +18,13 @@ use freshet_shared::domain::window::RefreshWindows;
 use freshet_shared::persistence::Patience;
 use freshet_shared::ports::cache::Cache;
 use freshet_shared::ports::clock::Clock;
+use freshet_shared::ports::events::Events;
 use freshet_shared::ports::provider::ProviderCaller;
 use freshet_shared::ports::randomness::Randomness;
 use freshet_shared::ports::store::RefreshStore;
 
 use crate::channel_details::renew_details;
+use crate::events::emit_events;
 use crate::failing::{Subject, failed, unusable_row};
 use crate::granting::{NoGrant, request_grant};
 use crate::in_flight::Mark;
@@ -43,6 +46,8 @@ pub struct Refresher {
     pub cache: Arc<dyn Cache>,
     /// The providers' side.
     pub caller: Arc<dyn ProviderCaller>,
+    /// Whoever listens to what refreshes come to.
+    pub events: Arc<dyn Events>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Randomness, for jitter.
@@ -71,6 +76,21 @@ pub async fn refresh(refresher: &Refresher, message: &RefreshMessage, redelivere
         Ok(loaded) => loaded,
         Err(error) => return unusable_row(refresher, message, error).await,
     };
+    let before = loaded.as_ref().map(|connection| Before::of(provider.name(), connection));
+    let outcome = work(refresher, provider, message, redelivered, loaded).await;
+    if let Some(before) = before {
+        emit_events(refresher, &before, &outcome);
+    }
+    outcome
+}
+
+async fn work(
+    refresher: &Refresher,
+    provider: &Provider,
+    message: &RefreshMessage,
+    redelivered: bool,
+    loaded: Option<LoadedConnection>,
+) -> Outcome {
     let now = refresher.clock.now();
     let connection = match decide(message, loaded, &refresher.windows, provider.rotation(), now) {
         Decision::Refresh(connection) => connection,

@@ -14,6 +14,7 @@ use freshet_shared::adapters::database::table::{Channels, Connection, TokenRefre
 use freshet_shared::adapters::database::{Database, DatabaseSettings};
 use freshet_shared::adapters::embedded::cache::InProcessCache;
 use freshet_shared::adapters::embedded::clock::{ManualClock, SeededRandomness};
+use freshet_shared::adapters::embedded::events::InProcessEvents;
 use freshet_shared::adapters::embedded::provider::ScriptedProvider;
 use freshet_shared::domain::connection::{ConnectionId, Generation, LoadedConnection};
 use freshet_shared::domain::lane::Lane;
@@ -33,6 +34,7 @@ pub(crate) struct Bench {
     pub(crate) database: Database,
     pub(crate) cache: Arc<InProcessCache>,
     pub(crate) provider: Arc<ScriptedProvider>,
+    pub(crate) events: Arc<InProcessEvents>,
     pub(crate) clock: Arc<ManualClock>,
 }
 
@@ -69,11 +71,13 @@ impl Bench {
         let clock = Arc::new(ManualClock::new(noon()));
         let cache = Arc::new(InProcessCache::new(clock.clone()));
         let provider = Arc::new(ScriptedProvider::default());
+        let events = Arc::new(InProcessEvents::keeping(100));
         let seconds = Duration::from_secs;
         let refresher = Refresher {
             store: Arc::new(database.clone()),
             cache: cache.clone(),
             caller: provider.clone(),
+            events: events.clone(),
             clock: clock.clone(),
             randomness: Arc::new(SeededRandomness::new(1)),
             providers,
@@ -87,7 +91,7 @@ impl Bench {
             details_limit: seconds(15),
             in_flight: seconds(75),
         };
-        Self { refresher: Arc::new(refresher), database, cache, provider, clock }
+        Self { refresher: Arc::new(refresher), database, cache, provider, events, clock }
     }
 
     /// An enrolled connection of Fynd that expires in `minutes`.

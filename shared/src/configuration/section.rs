@@ -302,6 +302,14 @@ impl RetrySection {
     }
 }
 
+/// `[events]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EventsSection {
+    /// Whether workers tell others what refreshes come to.
+    pub enabled: bool,
+}
+
 /// `[telemetry]`. Its endpoint may hold a password, so it has no `Debug`.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]

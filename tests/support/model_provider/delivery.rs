@@ -110,7 +110,7 @@ async fn padded(stream: &mut TcpStream, answer: &Answer, padding: u64, announced
     };
     stream.write_all(&answer.head(&framing)).await?;
     piece(stream, &before, announced).await?;
-    let filling = [b'x'; 16 * 1024];
+    let filling = vec![b'x'; 16 * 1024];
     let mut left = padding;
     while left > 0 {
         let length = usize::try_from(left).unwrap_or(usize::MAX).min(filling.len());

@@ -1,5 +1,6 @@
 //! The configuration: defaults, then a file, then the environment; read once at start, checked as a whole.
 
+mod secrets;
 mod section;
 
 use std::collections::{BTreeMap, HashMap};
@@ -53,6 +54,9 @@ pub struct Configuration {
     /// Settings per provider.
     #[serde(default)]
     pub providers: BTreeMap<String, ProviderSettings>,
+    /// The variables that [`Self::providers`] names as places of secrets.
+    #[serde(skip)]
+    secrets: secrets::Variables,
 }
 
 /// A configuration that cannot be used. Names the key, never a value that may be secret.
@@ -112,12 +116,25 @@ impl Configuration {
         let source =
             Environment::with_prefix(PREFIX).prefix_separator("_").separator("__").source(Some(overriding));
         let merged = builder.add_source(source).build().map_err(|error| key_error(&error.to_string()))?;
-        let configuration: Self = serde_path_to_error::deserialize(merged).map_err(|error| {
+        let mut configuration: Self = serde_path_to_error::deserialize(merged).map_err(|error| {
             let path = error.path().to_string();
             key_error(&format!("{path}: {}", error.inner()))
         })?;
         configuration.check()?;
+        configuration.secrets = secrets::Variables::named_by(&configuration.providers, environment);
         Ok(configuration)
+    }
+
+    /// The providers as [`Self::providers`], with the operator's secrets. For those who call them: whoever only scans
+    /// needs no secret.
+    ///
+    /// # Errors
+    /// As for [`Self::providers`]; or names the key whose secret is not set or cannot be read.
+    pub fn providers_with_secrets(&self) -> Result<Providers, ConfigurationError> {
+        self.providers()?.with_secrets(|name, key| {
+            let sources = self.providers.get(name).and_then(|settings| settings.secrets.get(key));
+            sources.map(|sources| self.secrets.read(name, key, sources)).transpose()
+        })
     }
 
     /// The providers, with the definitions of [`Self::provider_directory`].

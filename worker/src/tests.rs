@@ -72,7 +72,11 @@ impl Bench {
             clock: clock.clone(),
             randomness: Arc::new(SeededRandomness::new(1)),
             providers: Providers::new(&[], &BTreeMap::new()).unwrap(),
-            windows: RefreshWindows { early: TimeDelta::minutes(30), urgent: TimeDelta::minutes(10) },
+            windows: RefreshWindows {
+                early: TimeDelta::minutes(30),
+                urgent: TimeDelta::minutes(10),
+                shortest_interval: TimeDelta::minutes(1),
+            },
             retry: RetryPolicy::new(seconds(2), seconds(300), seconds(900)).unwrap(),
             holder: "test".into(),
             details_limit: seconds(15),

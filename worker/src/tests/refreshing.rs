@@ -19,7 +19,7 @@ async fn a_due_connection_gets_a_new_token_in_store_and_cache() {
     let outcome = refresh(&bench.refresher, &message(1, 0, Lane::Early), false).await;
     let Outcome::Refreshed(refreshed) = &outcome else { panic!("{outcome:?}") };
     assert_eq!(refreshed.generation, Generation(1));
-    assert_eq!(refreshed.expires_at, noon() + TimeDelta::hours(1));
+    assert_eq!(refreshed.expires_at, Some(noon() + TimeDelta::hours(1)));
     assert_eq!(refreshed.lead, Some(TimeDelta::minutes(20)));
     assert_eq!(refreshed.cached, Cached::Written);
     assert_eq!(bench.cached(1).as_deref(), Some("new"));

@@ -11,6 +11,8 @@ mod fence;
 mod isolation;
 mod many;
 mod migration;
+mod model;
+mod oauth_server;
 mod private_services;
 mod processes;
 mod queue;

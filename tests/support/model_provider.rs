@@ -8,6 +8,7 @@
 //! correctly: it can neither announce more than it sends nor stop in the middle.
 
 mod answer;
+mod caller;
 mod connection;
 mod credentials;
 mod definition;
@@ -34,6 +35,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::waiting::eventually;
 
+pub use caller::DefinedCaller;
 pub use definition::{DefinitionOptions, Grant, SecretOf};
 pub use fault::{Fault, RetryAfter};
 pub use ledger::{Did, GrantType, LedgerEntry, Refusal, Sent};
@@ -176,7 +178,7 @@ impl ModelProvider {
 
     /// A provider definition that points here.
     pub fn definition(&self, options: &DefinitionOptions) -> String {
-        definition::text(&self.token_url(), options)
+        options.text(&self.token_url())
     }
 
     fn count(&self, account: &str, is_meant: impl Fn(&LedgerEntry) -> bool) -> usize {

@@ -13,6 +13,8 @@ pub struct DefinitionOptions {
     pub integration_type: Option<String>,
     /// How it asks for a token.
     pub grant: Grant,
+    /// The scope that is asked for, if any is.
+    pub scope: Option<String>,
     /// How the client authenticates. [`ClientAuthentication::Either`] is written as Basic.
     pub authentication: ClientAuthentication,
     /// Where the client's secret comes from.
@@ -49,16 +51,21 @@ impl DefinitionOptions {
             name: name.to_owned(),
             integration_type: None,
             grant,
+            scope: None,
             authentication: ClientAuthentication::Basic,
             secret: SecretOf::Connection,
             lifetime: "{ seconds = \"/expires_in\" }".to_owned(),
             more: String::new(),
         }
     }
+
+    /// The definition's text, with this token endpoint.
+    pub fn text(&self, token_url: &str) -> String {
+        text(token_url, self)
+    }
 }
 
-/// The definition's text.
-pub(super) fn text(token_url: &str, options: &DefinitionOptions) -> String {
+fn text(token_url: &str, options: &DefinitionOptions) -> String {
     let DefinitionOptions { name, grant, authentication, secret, lifetime, more, .. } = options;
     let integration_type = options.integration_type.as_ref();
     let integration_type =
@@ -73,6 +80,7 @@ pub(super) fn text(token_url: &str, options: &DefinitionOptions) -> String {
         Grant::ClientCredentials => vec![("grant_type", "client_credentials")],
         Grant::RefreshToken(_) => vec![("grant_type", "refresh_token"), ("refresh_token", "{refresh_token}")],
     };
+    form.extend(options.scope.as_deref().map(|scope| ("scope", scope)));
     let mut basic = String::new();
     if *authentication == ClientAuthentication::Body {
         form.extend([("client_id", "{input.client_id}"), ("client_secret", secret)]);

@@ -14,6 +14,8 @@ mod isolation;
 mod limits;
 mod many;
 mod migration;
+mod model;
+mod oauth_server;
 mod private_services;
 mod processes;
 mod queue;

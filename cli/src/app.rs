@@ -14,10 +14,11 @@ use freshet_shared::adapters::database::Database;
 use freshet_shared::adapters::embedded::cache::InProcessCache;
 use freshet_shared::adapters::embedded::events::InProcessEvents;
 use freshet_shared::adapters::embedded::queue::InProcessQueue;
+use freshet_shared::adapters::embedded::rate_limiter::InProcessRateLimiter;
 use freshet_shared::adapters::system::{SystemClock, SystemRandomness};
 use freshet_shared::configuration::{Configuration, ConfigurationError};
 use freshet_shared::process::{self, shutdown_on_signal};
-use freshet_worker::app::{caller, pool_settings, refresher};
+use freshet_worker::app::{Parts, caller, pool_settings, refresher};
 
 use crate::arguments::{Arguments, Command, DevArguments, MigrateArguments};
 use crate::dev::fleet::Fleet;
@@ -124,10 +125,19 @@ fn fleet(configuration: &Configuration, database: &Database) -> anyhow::Result<F
         claim: TimeDelta::from_std(configuration.scan.claim)?,
         page_size: configuration.scan.page_size,
     };
+    let parts = Parts {
+        store: store.clone(),
+        cache,
+        caller,
+        events,
+        rate_limiter: Arc::new(InProcessRateLimiter::new(clock.clone())),
+        clock: clock.clone(),
+        randomness,
+    };
     Ok(Fleet {
         scanner,
         schedule: schedule(&configuration.scan)?,
-        refresher: refresher(configuration, store.clone(), cache, caller, events, clock.clone(), randomness)?,
+        refresher: refresher(configuration, parts)?,
         pool: pool_settings(configuration),
         consumer,
         census: store,

@@ -26,8 +26,8 @@ use freshet_shared::process::shutdown_on_signal;
 use tokio_util::sync::CancellationToken;
 
 use crate::arguments::Command;
-use crate::permit::{PermitSettings, Permits};
 use crate::events::with_grace_left;
+use crate::permit::{PermitSettings, Permits};
 use crate::pool::{Observer, PoolReport, PoolSettings, run};
 use crate::refresh::Refresher;
 
@@ -82,15 +82,16 @@ impl App {
             is_current(&database).await.context("the database's version cannot be read")?,
             "the database is not migrated to this version: run `freshet migrate`"
         );
-        let refresher = refresher(
-            configuration,
-            Arc::new(database.clone()),
-            cache.clone(),
+        let parts = Parts {
+            store: Arc::new(database.clone()),
+            rate_limiter: Arc::new(cache.rate_limiter(configuration.limits.workers)),
+            cache: cache.clone(),
             caller,
-            events(configuration, &broker),
-            Arc::new(SystemClock),
-            Arc::new(SystemRandomness),
-        )?;
+            events: events(configuration, &broker),
+            clock: Arc::new(SystemClock),
+            randomness: Arc::new(SystemRandomness),
+        };
+        let refresher = refresher(configuration, parts)?;
         Ok(Self {
             refresher: Arc::new(refresher),
             broker,
@@ -141,27 +142,40 @@ fn events(configuration: &Configuration, broker: &Arc<RabbitMq>) -> Arc<dyn Even
     }
 }
 
+/// What goes to the outside, each real or embedded.
+pub struct Parts {
+    /// MySQL, or SQLite.
+    pub store: Arc<dyn RefreshStore>,
+    /// The cache.
+    pub cache: Arc<dyn Cache>,
+    /// Calls to providers.
+    pub caller: Arc<dyn ProviderCaller>,
+    /// Whoever listens.
+    pub events: Arc<dyn Events>,
+    /// The providers' rates.
+    pub rate_limiter: Arc<dyn RateLimiter>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub randomness: Arc<dyn Randomness>,
+}
+
 /// What a refresh works with, from the configuration and the given parts.
 ///
 /// # Errors
 /// Names the key that is at fault.
-pub fn refresher(
-    configuration: &Configuration,
-    store: Arc<dyn RefreshStore>,
-    cache: Arc<dyn Cache>,
-    caller: Arc<dyn ProviderCaller>,
-    events: Arc<dyn Events>,
-    clock: Arc<dyn Clock>,
-    randomness: Arc<dyn Randomness>,
-) -> anyhow::Result<Refresher> {
+pub fn refresher(configuration: &Configuration, parts: Parts) -> anyhow::Result<Refresher> {
+    let Parts { store, cache, caller, events, rate_limiter, clock, randomness } = parts;
     Ok(Refresher {
         holder: format!("worker-{:016x}", randomness.next()),
         details_limit: configuration.call.timeout,
-        // The channels' limit, the channel's call that was begun just before it, and the token's call.
-        in_flight: configuration.call.timeout * 3 + MARK_BEYOND_CALLS,
+        // The channels' limit, the channel's call that was begun just before it, and two calls for the token: one may be
+        // repeated, with another secret or inside a leeway.
+        in_flight: configuration.call.timeout * 4 + MARK_BEYOND_CALLS,
         providers: configuration.providers_with_secrets()?,
         windows: configuration.scan.windows(),
         retry: configuration.retry.policy()?,
+        permits: permits(configuration, rate_limiter, clock.clone(), randomness.clone())?,
         store,
         cache,
         caller,
@@ -175,7 +189,7 @@ pub fn refresher(
 ///
 /// # Errors
 /// Names the key that is at fault.
-pub fn permits(
+fn permits(
     configuration: &Configuration,
     rate_limiter: Arc<dyn RateLimiter>,
     clock: Arc<dyn Clock>,

@@ -22,11 +22,11 @@ pub(crate) struct Subject {
 }
 
 impl Subject {
-    /// `sent_at`: when a call that may have spent the refresh token was sent first.
+    /// `unknown_since`: since when nobody knows whether the refresh token is spent.
     pub(crate) fn of(
         connection: &LoadedConnection,
         rotation: Rotation,
-        sent_at: Option<DateTime<Utc>>,
+        unknown_since: Option<DateTime<Utc>>,
     ) -> Self {
         Self {
             connection_id: connection.id,
@@ -35,7 +35,7 @@ impl Subject {
                 failures: connection.failures,
                 grant_failures: connection.grant_failures,
                 rotation,
-                sent_at,
+                unknown_since,
             },
             fingerprint: Some(connection.fingerprint()),
         }
@@ -100,7 +100,7 @@ pub(crate) async fn unusable_row(
     let StoreError::Unreadable { problem, .. } = error else {
         return Outcome::Unavailable { detail: error.to_string() };
     };
-    let history = History { failures: 0, grant_failures: 0, rotation: Rotation::None, sent_at: None };
+    let history = History { failures: 0, grant_failures: 0, rotation: Rotation::None, unknown_since: None };
     let subject = Subject {
         connection_id: message.connection_id,
         generation: message.generation,

@@ -163,9 +163,11 @@ impl Permit {
         self.report(Evidence::Serves);
     }
 
-    /// The call failed, and the provider asked us to stay away for `retry_after`.
-    pub fn failed(mut self, class: FailureClass, retry_after: Option<Duration>) {
+    /// The call failed, and the provider asked us to stay away for `retry_after`. `true` if it fails for all, so that the
+    /// failure says nothing about its connection.
+    pub fn failed(mut self, class: FailureClass, retry_after: Option<Duration>) -> bool {
         self.report(Evidence::of(class, retry_after));
+        class.is_providers() && self.gate.breaker().is_open()
     }
 
     fn report(&mut self, evidence: Evidence) {

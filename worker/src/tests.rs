@@ -6,6 +6,7 @@ mod refreshing;
 mod rotating;
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ use freshet_shared::adapters::embedded::cache::InProcessCache;
 use freshet_shared::adapters::embedded::clock::{ManualClock, SeededRandomness};
 use freshet_shared::adapters::embedded::events::InProcessEvents;
 use freshet_shared::adapters::embedded::provider::ScriptedProvider;
+use freshet_shared::adapters::embedded::rate_limiter::InProcessRateLimiter;
+use freshet_shared::domain::breaker::BreakerPolicy;
 use freshet_shared::domain::connection::{ConnectionId, Generation, LoadedConnection};
 use freshet_shared::domain::lane::Lane;
 use freshet_shared::domain::message::{RefreshMessage, VERSION};
@@ -27,6 +30,7 @@ use freshet_shared::migrations;
 use sea_orm::ConnectionTrait;
 use sea_orm::sea_query::{Query, SimpleExpr};
 
+use crate::permit::{PermitSettings, Permits};
 use crate::refresh::Refresher;
 
 pub(crate) struct Bench {
@@ -77,6 +81,16 @@ impl Bench {
             store: Arc::new(database.clone()),
             cache: cache.clone(),
             caller: provider.clone(),
+            permits: Permits::new(
+                Arc::new(InProcessRateLimiter::new(clock.clone())),
+                clock.clone(),
+                Arc::new(SeededRandomness::new(2)),
+                PermitSettings {
+                    workers: NonZeroU32::MIN,
+                    breaker: BreakerPolicy::new(0.5, 10, seconds(60), seconds(30), seconds(300)).unwrap(),
+                    longest_spread: TimeDelta::minutes(5),
+                },
+            ),
             events: events.clone(),
             clock: clock.clone(),
             randomness: Arc::new(SeededRandomness::new(1)),

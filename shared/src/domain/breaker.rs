@@ -174,6 +174,11 @@ impl Breaker {
         Self { policy, era: 0, state: State::Closed(Window::new(policy.window)) }
     }
 
+    /// Whether the provider is left alone, but for probes.
+    pub fn is_open(&self) -> bool {
+        !matches!(self.state, State::Closed(_))
+    }
+
     /// Asks to make a call at `now`.
     ///
     /// # Errors

@@ -26,8 +26,8 @@ use freshet_shared::process::shutdown_on_signal;
 use tokio_util::sync::CancellationToken;
 
 use crate::arguments::Command;
-use crate::permit::{PermitSettings, Permits};
 use crate::events::with_grace_left;
+use crate::permit::{PermitSettings, Permits};
 use crate::pool::{Observer, PoolReport, PoolSettings, run};
 use crate::refresh::Refresher;
 

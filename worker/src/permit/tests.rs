@@ -157,7 +157,7 @@ async fn a_workers_part_of_the_concurrency_is_never_exceeded() {
         assert!((seconds(1)..seconds(3)).contains(&wait), "{wait}");
         // Whichever way a call ends, its slot is free for the next one.
         let ends: [fn(Permit); 3] =
-            [Permit::succeeded, |permit| permit.failed(FailureClass::InvalidGrant, None), drop];
+            [Permit::succeeded, |permit| _ = permit.failed(FailureClass::InvalidGrant, None), drop];
         for end in ends {
             end(permits.pop().unwrap());
             permits.push(bench.acquire().await.ok().unwrap());

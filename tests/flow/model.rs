@@ -1,9 +1,10 @@
 //! What the product makes of a provider's answers, judged by a provider that knows what it has done.
 //!
-//! Real definitions, requests and HTTP; no queue, no database. What a failure then does to a connection is shown where the
-//! fleet is.
+//! First a call alone: definition, request, HTTP, interpretation. Then whole refreshes of a fleet, where it counts that no
+//! refresh token which may be spent is presented again.
 
 mod classes;
 mod exchange;
+mod families;
 mod grants;
 mod secrets;

@@ -10,7 +10,7 @@ use chrono::TimeDelta;
 use freshet_shared::adapters::system::SystemClock;
 use freshet_shared::domain::failure::FailureClass;
 use freshet_tests::model_provider::{
-    ClientAuthentication, DefinedCaller, DefinitionOptions, Grant, Rotation, SecretOf,
+    ClientAuthentication, DefinedCaller, DefinedFleet, DefinitionOptions, Grant, Rotation, SecretOf,
 };
 use freshet_tests::services::OAuthServer;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -119,4 +119,31 @@ async fn refresh_tokens_rotate_over_generations_and_a_spent_one_ends_the_grant()
         }
     }
     Ok(())
+}
+
+#[tokio::test]
+async fn a_fleet_refreshes_two_generations() -> Result<()> {
+    let server = OAuthServer::start().await?;
+    let options = DefinitionOptions {
+        integration_type: Some(DefinedFleet::INTEGRATION_TYPE.into()),
+        ..DefinitionOptions::new("real", Grant::RefreshToken(Rotation::Strict))
+    };
+    let defined = DefinedFleet::found(&options.text(server.token_url())).await?;
+    let input = json!({"client_id": OAuthServer::CLIENT_ID, "client_secret": OAuthServer::CLIENT_SECRET});
+    defined.add(1, &input, Some(server.refresh_token())).await?;
+    let mut refresh_tokens = vec![server.refresh_token().to_owned()];
+    for generation in 1..=2 {
+        defined.come_due().await?;
+        assert_eq!(defined.refresh(1).await?, ["refreshed"]);
+        let stored = defined.fleet.stored(1).await?;
+        assert_eq!(stored.generation(), generation);
+        let access_token = stored.access_token.context("no access token")?;
+        assert_eq!(defined.fleet.cache().await?["connectionAccessToken_1"].value, access_token);
+        assert!(is_active(&server, &access_token).await?);
+        let refresh_token = defined.refresh_token(1).await?.context("no refresh token")?;
+        assert!(is_active(&server, &refresh_token).await?);
+        assert!(!refresh_tokens.contains(&refresh_token));
+        refresh_tokens.push(refresh_token);
+    }
+    defined.fleet.dissolve().await
 }

@@ -15,6 +15,7 @@ mod definition;
 mod delivery;
 mod family;
 mod fault;
+mod fleet;
 mod ledger;
 mod model;
 mod request;
@@ -38,6 +39,7 @@ use crate::waiting::eventually;
 pub use caller::DefinedCaller;
 pub use definition::{DefinitionOptions, Grant, SecretOf};
 pub use fault::{Fault, RetryAfter};
+pub use fleet::DefinedFleet;
 pub use ledger::{Did, GrantType, LedgerEntry, Refusal, Sent};
 pub use settings::{ClientAuthentication, Rotation, Settings, Successor};
 

@@ -10,9 +10,27 @@ use super::definition::{Definition, DefinitionError};
 use super::{Provider, ProviderSettings};
 
 /// The definitions that are part of the program, as file name and text.
-pub const SHIPPED: [(&str, &str); 2] = [
+pub const SHIPPED: [(&str, &str); 20] = [
     ("fynd.toml", include_str!("../../../providers/fynd.toml")),
     ("very.toml", include_str!("../../../providers/very.toml")),
+    ("allegro.toml", include_str!("../../../providers/allegro.toml")),
+    ("amazon-selling-partner.toml", include_str!("../../../providers/amazon-selling-partner.toml")),
+    ("bol.toml", include_str!("../../../providers/bol.toml")),
+    ("ebay.toml", include_str!("../../../providers/ebay.toml")),
+    ("etsy.toml", include_str!("../../../providers/etsy.toml")),
+    ("lightspeed-x.toml", include_str!("../../../providers/lightspeed-x.toml")),
+    ("mercado-libre.toml", include_str!("../../../providers/mercado-libre.toml")),
+    ("oauth2-client-credentials.toml", include_str!("../../../providers/oauth2-client-credentials.toml")),
+    ("oauth2-client-credentials-body.toml", include_str!("../../../providers/oauth2-client-credentials-body.toml")),
+    ("oauth2-refresh-token.toml", include_str!("../../../providers/oauth2-refresh-token.toml")),
+    ("oauth2-refresh-token-body.toml", include_str!("../../../providers/oauth2-refresh-token-body.toml")),
+    ("shopify.toml", include_str!("../../../providers/shopify.toml")),
+    ("shopify-offline.toml", include_str!("../../../providers/shopify-offline.toml")),
+    ("square.toml", include_str!("../../../providers/square.toml")),
+    ("tiktok-shop.toml", include_str!("../../../providers/tiktok-shop.toml")),
+    ("wix.toml", include_str!("../../../providers/wix.toml")),
+    ("zalando.toml", include_str!("../../../providers/zalando.toml")),
+    ("zoho-commerce.toml", include_str!("../../../providers/zoho-commerce.toml")),
 ];
 
 /// All providers of a process, by name.

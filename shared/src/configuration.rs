@@ -1,5 +1,6 @@
 //! The configuration: defaults, then a file, then the environment; read once at start, checked as a whole.
 
+mod secrets;
 mod section;
 
 use std::collections::{BTreeMap, HashMap};
@@ -53,6 +54,9 @@ pub struct Configuration {
     /// Settings per provider.
     #[serde(default)]
     pub providers: BTreeMap<String, ProviderSettings>,
+    /// The variables that [`Self::providers`] names as places of secrets.
+    #[serde(skip)]
+    secrets: secrets::Variables,
 }
 
 /// A configuration that cannot be used. Names the key, never a value that may be secret.
@@ -112,12 +116,25 @@ impl Configuration {
         let source =
             Environment::with_prefix(PREFIX).prefix_separator("_").separator("__").source(Some(overriding));
         let merged = builder.add_source(source).build().map_err(|error| key_error(&error.to_string()))?;
-        let configuration: Self = serde_path_to_error::deserialize(merged).map_err(|error| {
+        let mut configuration: Self = serde_path_to_error::deserialize(merged).map_err(|error| {
             let path = error.path().to_string();
             key_error(&format!("{path}: {}", error.inner()))
         })?;
         configuration.check()?;
+        configuration.secrets = secrets::Variables::named_by(&configuration.providers, environment);
         Ok(configuration)
+    }
+
+    /// The providers as [`Self::providers`], with the operator's secrets. For those who call them: whoever only scans
+    /// needs no secret.
+    ///
+    /// # Errors
+    /// As for [`Self::providers`]; or names the key whose secret is not set or cannot be read.
+    pub fn providers_with_secrets(&self) -> Result<Providers, ConfigurationError> {
+        self.providers()?.with_secrets(|name, key| {
+            let sources = self.providers.get(name).and_then(|settings| settings.secrets.get(key));
+            sources.map(|sources| self.secrets.read(name, key, sources)).transpose()
+        })
     }
 
     /// The providers, with the definitions of [`Self::provider_directory`].
@@ -268,6 +285,61 @@ mod tests {
         assert_eq!(configuration.scan.windows().early, chrono::TimeDelta::minutes(45));
         let providers = configuration.providers().unwrap();
         assert_eq!(providers.get("very").unwrap().integration_type.as_deref(), Some("21"));
+    }
+
+    #[test]
+    fn secrets_are_fetched_for_who_calls_and_named_where_they_are_missing() {
+        let folder = std::env::temp_dir().join(format!("freshet-secrets-{}", std::process::id()));
+        std::fs::create_dir_all(folder.join("definitions")).unwrap();
+        let definition = r#"
+name = "app"
+title = "App"
+integration_type = "77"
+[[secrets]]
+key = "client_secret"
+[token.request]
+method = "POST"
+url = "https://app.test/token"
+form = [["client_secret", "{secret.client_secret}"]]
+[token.response]
+access_token = "/access_token"
+lifetime = { fixed = "1h" }
+"#;
+        std::fs::write(folder.join("definitions/app.toml"), definition).unwrap();
+        std::fs::write(folder.join("secret"), "from a file\n").unwrap();
+        let file = folder.join("freshet.toml");
+        let path = folder.join("secret").display().to_string();
+        let load = |list: &str| {
+            let directory = folder.join("definitions");
+            let text = format!(
+                "provider_directory = {directory:?}\n[providers.app.secrets]\nclient_secret = {list}\n"
+            );
+            std::fs::write(&file, text).unwrap();
+            let configuration =
+                Configuration::load(Some(&file), &environment(&[("APP_SECRET", "from a variable")]))?;
+            assert_eq!(
+                configuration.providers()?.get("app").unwrap().secret_choices(),
+                1,
+                "a scan needs none"
+            );
+            configuration.providers_with_secrets()
+        };
+        let providers = load(&format!("[\"env:APP_SECRET\", \"file:{path}\"]")).unwrap();
+        assert_eq!(providers.get("app").unwrap().secret_choices(), 2);
+        for (list, part) in [
+            ("\"env:NOT_SET\"", "providers.app.secrets.client_secret: env:NOT_SET is not set"),
+            (
+                "\"file:/nowhere/at-all\"",
+                "providers.app.secrets.client_secret: file:/nowhere/at-all cannot be read",
+            ),
+            ("\"s3cret\"", "providers.app.secrets.client_secret"),
+            ("[]", "secrets.client_secret"),
+        ] {
+            let error = load(list).map(drop).unwrap_err();
+            let text = format!("{error} {:?}", std::error::Error::source(&error).map(ToString::to_string));
+            assert!(text.contains(part) && !text.contains("s3cret"), "{list}: {text}");
+        }
+        std::fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]

@@ -138,7 +138,7 @@ pub fn refresher(
         details_limit: configuration.call.timeout,
         // The channels' limit, the channel's call that was begun just before it, and the token's call.
         in_flight: configuration.call.timeout * 3 + MARK_BEYOND_CALLS,
-        providers: configuration.providers()?,
+        providers: configuration.providers_with_secrets()?,
         windows: configuration.scan.windows(),
         retry: configuration.retry.policy()?,
         store,

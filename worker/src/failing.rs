@@ -1,9 +1,12 @@
 //! What a failure leaves behind: the row, and not a process, remembers when to try again.
 
-use freshet_shared::domain::connection::{ConnectionId, Generation, LoadedConnection};
+use chrono::{DateTime, Utc};
+use freshet_shared::domain::connection::{ConnectionId, ConnectionState, Generation, LoadedConnection};
 use freshet_shared::domain::failure::{Failure, FailureClass};
 use freshet_shared::domain::message::RefreshMessage;
 use freshet_shared::domain::outcome::{Failed, Outcome};
+use freshet_shared::domain::provider::definition::Rotation;
+use freshet_shared::domain::retry::History;
 use freshet_shared::persistence::persist;
 use freshet_shared::ports::store::{FailureRecord, StoreError};
 
@@ -13,24 +16,48 @@ use crate::refresh::{DATABASE_PATIENCE, Refresher};
 pub(crate) struct Subject {
     connection_id: ConnectionId,
     generation: Generation,
-    /// Failures in a row before this one.
-    failures: u32,
+    history: History,
+    /// What tells whether somebody gave the connection other credentials since.
+    fingerprint: Option<String>,
 }
 
 impl Subject {
-    pub(crate) fn of(connection: &LoadedConnection) -> Self {
+    /// `sent_at`: when a call that may have spent the refresh token was sent first.
+    pub(crate) fn of(
+        connection: &LoadedConnection,
+        rotation: Rotation,
+        sent_at: Option<DateTime<Utc>>,
+    ) -> Self {
         Self {
             connection_id: connection.id,
             generation: connection.generation,
-            failures: connection.failures,
+            history: History {
+                failures: connection.failures,
+                grant_failures: connection.grant_failures,
+                rotation,
+                sent_at,
+            },
+            fingerprint: Some(connection.fingerprint()),
         }
     }
 }
 
-/// Writes the failure down with the next attempt.
-pub(crate) async fn failed(refresher: &Refresher, subject: &Subject, failure: Failure) -> Outcome {
+/// Writes the failure down with the next attempt. Not counted is one of the provider's that hits all its connections.
+pub(crate) async fn failed(
+    refresher: &Refresher,
+    subject: &Subject,
+    failure: Failure,
+    is_counted: bool,
+) -> Outcome {
     let at = refresher.clock.now();
-    let decision = refresher.retry.after(&failure, subject.failures, at, refresher.randomness.next());
+    let decision = refresher.retry.after(&failure, &subject.history, at, refresher.randomness.next());
+    if decision.state == ConnectionState::Quarantined {
+        tracing::error!(
+            connection_id = subject.connection_id.0,
+            "quarantined: the answer to a call that spent the refresh token is lost, and presenting it again may \
+             revoke the grant; the merchant has to authorise again"
+        );
+    }
     let record = FailureRecord {
         connection_id: subject.connection_id,
         generation: subject.generation,
@@ -38,6 +65,10 @@ pub(crate) async fn failed(refresher: &Refresher, subject: &Subject, failure: Fa
         at,
         next_attempt_at: decision.next_attempt_at,
         state: decision.state,
+        grant_failures: decision.grant_failures,
+        is_counted,
+        is_attempt_open: decision.is_attempt_open,
+        fingerprint: subject.fingerprint.clone().filter(|_| !decision.state.is_scanned()),
     };
     let recorded = persist(
         DATABASE_PATIENCE,
@@ -69,7 +100,12 @@ pub(crate) async fn unusable_row(
     let StoreError::Unreadable { problem, .. } = error else {
         return Outcome::Unavailable { detail: error.to_string() };
     };
-    let subject =
-        Subject { connection_id: message.connection_id, generation: message.generation, failures: 0 };
-    failed(refresher, &subject, Failure::new(FailureClass::Misconfigured, problem)).await
+    let history = History { failures: 0, grant_failures: 0, rotation: Rotation::None, sent_at: None };
+    let subject = Subject {
+        connection_id: message.connection_id,
+        generation: message.generation,
+        history,
+        fingerprint: None,
+    };
+    failed(refresher, &subject, Failure::new(FailureClass::Misconfigured, problem), true).await
 }

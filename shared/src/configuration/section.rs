@@ -101,6 +101,12 @@ pub struct ScanSection {
     /// Window of the urgent lane.
     #[serde(with = "humantime_serde")]
     pub urgent_window: Duration,
+    /// No connection is refreshed again sooner, unless its token would die.
+    #[serde(with = "humantime_serde")]
+    pub shortest_interval: Duration,
+    /// How long before its death a refresh token is warned of.
+    #[serde(with = "humantime_serde")]
+    pub grant_warning: Duration,
     /// Connections per page.
     pub page_size: u32,
     /// How long a claim holds.
@@ -116,7 +122,11 @@ impl ScanSection {
     pub fn windows(&self) -> RefreshWindows {
         // `check` has refused what does not fit.
         let convert = |duration| TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX);
-        RefreshWindows { early: convert(self.early_window), urgent: convert(self.urgent_window) }
+        RefreshWindows {
+            early: convert(self.early_window),
+            urgent: convert(self.urgent_window),
+            shortest_interval: convert(self.shortest_interval),
+        }
     }
 
     /// The cron expressions of early and urgent lane.
@@ -155,8 +165,14 @@ impl ScanSection {
                 "must be more than 0 and at most scan.early_window, or a lost message lets a token die",
             ));
         }
-        if self.history > LONGEST {
-            return Err(wrong("scan.history", "must be at most 10 years"));
+        for (key, time) in [
+            ("scan.history", self.history),
+            ("scan.shortest_interval", self.shortest_interval),
+            ("scan.grant_warning", self.grant_warning),
+        ] {
+            if time > LONGEST {
+                return Err(wrong(key, "must be at most 10 years"));
+            }
         }
         if self.retry_every.is_zero() {
             return Err(wrong("scan.retry_every", "must be more than 0"));

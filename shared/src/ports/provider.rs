@@ -55,12 +55,12 @@ pub enum CallError {
 
 impl From<CallError> for Failure {
     fn from(error: CallError) -> Self {
-        let class = match error {
-            CallError::Unsendable { .. } => FailureClass::Misconfigured,
-            CallError::NotConnected { .. } => FailureClass::Network,
-            CallError::AnswerLost { .. } => FailureClass::AnswerLost,
-            CallError::TooLarge { .. } => FailureClass::MalformedAnswer,
-        };
-        Self::new(class, error.to_string())
+        let detail = error.to_string();
+        match error {
+            CallError::Unsendable { .. } => Self::new(FailureClass::Misconfigured, detail),
+            CallError::NotConnected { .. } => Self::new(FailureClass::Network, detail),
+            CallError::AnswerLost { .. } => Self::of_unknown_effect(FailureClass::AnswerLost, detail),
+            CallError::TooLarge { .. } => Self::of_unknown_effect(FailureClass::MalformedAnswer, detail),
+        }
     }
 }

@@ -152,7 +152,7 @@ async fn tried(
     words: &[&str],
     configuration: &Configuration,
     answers: impl IntoIterator<Item = (u16, &str)>,
-) -> (anyhow::Result<trial::TrialReport>, usize) {
+) -> (anyhow::Result<TrialReport>, usize) {
     let caller = ScriptedProvider::default();
     for (status, body) in answers {
         caller.answer(status, body);
@@ -165,7 +165,7 @@ async fn tried_with(
     words: &[&str],
     configuration: &Configuration,
     caller: &ScriptedProvider,
-) -> anyhow::Result<trial::TrialReport> {
+) -> anyhow::Result<TrialReport> {
     let ProvidersCommand::Try(arguments) = command(words) else { panic!("{words:?}") };
     let clock = ManualClock::new(chrono::DateTime::UNIX_EPOCH);
     try_provider(&arguments, configuration, caller, &clock).await

@@ -15,8 +15,8 @@ use crate::domain::provider::catalogue::{CatalogueError, Providers};
 use crate::domain::secret::Secret;
 
 pub use section::{
-    CallSection, DatabaseSection, LogFormat, RabbitMqSection, RedisSection, RetrySection, ScanSection,
-    TelemetrySection, WorkerSection,
+    CallSection, DatabaseSection, EgressSection, LogFormat, RabbitMqSection, RedisSection, RetrySection,
+    ScanSection, TelemetrySection, WorkerSection,
 };
 
 /// The default configuration, with every key explained.
@@ -47,6 +47,8 @@ pub struct Configuration {
     pub worker: WorkerSection,
     /// Calls to providers.
     pub call: CallSection,
+    /// Where calls may go to.
+    pub egress: EgressSection,
     /// Waiting after failures.
     pub retry: RetrySection,
     /// Logs and traces.
@@ -185,6 +187,7 @@ impl Configuration {
         self.scan.check()?;
         self.worker.check()?;
         self.call.check()?;
+        self.egress.hosts()?;
         self.retry.policy()?;
         self.telemetry.check()?;
         let times = [
@@ -280,6 +283,7 @@ mod tests {
                 ("FRESHET_WORKER_PORT_80_TCP_ADDR", "10.0.0.1"),
                 ("FRESHET_REDIS__KEY_PREFIX", "007"),
                 ("FRESHET_TELEMETRY__SAMPLE_RATIO", "0.25"),
+                ("FRESHET_EGRESS__ALLOW", "platform:8080, 127.0.0.1"),
                 ("PATH", "/bin"),
             ]),
         )
@@ -290,6 +294,8 @@ mod tests {
         assert_eq!(configuration.redis.key_prefix, "007");
         assert!((configuration.telemetry.sample_ratio - 0.25).abs() < f64::EPSILON);
         assert_eq!(configuration.scan.windows().early, chrono::TimeDelta::minutes(45));
+        let allowed: Vec<_> = configuration.egress.hosts().unwrap().iter().map(ToString::to_string).collect();
+        assert_eq!(allowed, ["platform:8080", "127.0.0.1"]);
         let providers = configuration.providers().unwrap();
         assert_eq!(providers.get("very").unwrap().integration_type.as_deref(), Some("21"));
     }
@@ -351,7 +357,7 @@ lifetime = { fixed = "1h" }
 
     #[test]
     fn wrong_configuration_is_refused_by_name_and_without_its_value() {
-        let cases: [(&[(&str, &str)], &str); 18] = [
+        let cases: [(&[(&str, &str)], &str); 22] = [
             (&[("FRESHET_WORKER__CONCURENCY", "7")], "worker"),
             (&[("FRESHET_WORKR__CONCURRENCY", "7")], "workr"),
             (&[("FRESHET_WORKER__CONCURRENCY", "s3cret")], "worker.concurrency"),
@@ -365,6 +371,13 @@ lifetime = { fixed = "1h" }
             (&[("FRESHET_SCAN__CLAIM", "40m")], "scan.claim"),
             (&[("FRESHET_CALL__CONNECT_TIMEOUT", "60s")], "call.connect_timeout"),
             (&[("FRESHET_RETRY__LONGEST", "1s")], "retry.longest"),
+            (
+                &[("FRESHET_EGRESS__ALLOW", "platform,http://u:s3cret@platform")],
+                "egress.allow[1]: must be a host alone",
+            ),
+            (&[("FRESHET_EGRESS__ALLOW", "platform:s3cret")], "egress.allow[0]: its port"),
+            (&[("FRESHET_EGRESS__ALLOW", "*.platform.test")], "egress.allow[0]: must be one host"),
+            (&[("FRESHET_EGRESS__ALLOWED", "platform")], "egress"),
             (&[("FRESHET_TELEMETRY__SAMPLE_RATIO", "2")], "telemetry.sample_ratio"),
             (&[("FRESHET_REDIS__CONNECTIONS", "0")], "redis.connections"),
             (&[("FRESHET_REDIS__COMMAND_TIMEOUT", "0s")], "redis.command_timeout"),
@@ -376,6 +389,18 @@ lifetime = { fixed = "1h" }
             assert!(error.contains(key), "{pairs:?}: {error}");
             assert!(!error.contains("s3cret"), "{error}");
         }
+    }
+
+    #[test]
+    fn hosts_are_listed_in_a_file_too() {
+        let allow = |text: &str| {
+            let section = toml::from_str::<EgressSection>(text).map_err(|error| error.to_string())?;
+            Ok::<_, String>(section.allow)
+        };
+        assert_eq!(allow("allow = []"), Ok(Vec::new()));
+        assert_eq!(allow("allow = \"\""), Ok(Vec::new()));
+        assert_eq!(allow("allow = [\"a\", \"b:1\"]"), Ok(vec!["a".into(), "b:1".into()]));
+        assert!(allow("allow = 1").unwrap_err().contains("must be a list of texts"));
     }
 
     #[test]

@@ -5,9 +5,10 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta};
 use croner::Cron;
 use croner::parser::{CronParser, Seconds};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::ConfigurationError;
+use crate::domain::provider::egress::HostPattern;
 use crate::domain::retry::RetryPolicy;
 use crate::domain::secret::Secret;
 use crate::domain::window::RefreshWindows;
@@ -231,6 +232,48 @@ impl CallSection {
         }
         Ok(())
     }
+}
+
+/// `[egress]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EgressSection {
+    /// Hosts, with or without a port, that may be called without TLS and at any address.
+    #[serde(deserialize_with = "list")]
+    pub allow: Vec<String>,
+}
+
+impl EgressSection {
+    /// As checked patterns.
+    ///
+    /// # Errors
+    /// Names the entry that is no host, and does not repeat it.
+    pub fn hosts(&self) -> Result<Vec<HostPattern>, ConfigurationError> {
+        let parse = |(index, text): (usize, &String)| {
+            let key = format!("egress.allow[{index}]");
+            let host: HostPattern = text.parse().map_err(|error| wrong(&key, error))?;
+            if host.is_wildcard() {
+                return Err(wrong(&key, "must be one host, not all below a domain: name each"));
+            }
+            Ok(host)
+        };
+        self.allow.iter().enumerate().map(parse).collect()
+    }
+}
+
+/// A list, or a text with its entries separated by commas, as an environment variable has it.
+fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "must be a list of texts, or a text with commas")]
+    enum List {
+        Entries(Vec<String>),
+        Text(String),
+    }
+    Ok(match List::deserialize(deserializer)? {
+        List::Entries(entries) => entries,
+        List::Text(text) if text.trim().is_empty() => Vec::new(),
+        List::Text(text) => text.split(',').map(|entry| entry.trim().to_owned()).collect(),
+    })
 }
 
 /// `[retry]`.

@@ -3,6 +3,7 @@
 pub mod answer;
 pub mod catalogue;
 pub mod definition;
+pub mod egress;
 pub mod environment;
 pub mod request;
 pub mod secrets;
@@ -11,8 +12,10 @@ pub mod template;
 use chrono::TimeDelta;
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use definition::{Definition, Rotation};
+use egress::HostPattern;
 use secrets::{OperatorSecrets, SecretSources};
 
 use crate::domain::limits::Limits;
@@ -34,6 +37,8 @@ pub struct ProviderSettings {
     pub refresh_connection_host: Option<String>,
     /// Where the secrets are that its definition names.
     pub secrets: BTreeMap<String, SecretSources>,
+    /// Hosts beside those of the definition that its calls may go to, where an input is part of the host.
+    pub allowed_hosts: Vec<HostPattern>,
     /// In place of the definition's limits, each by itself.
     pub limits: Limits,
 }
@@ -49,6 +54,7 @@ pub struct Provider {
     pub(crate) token_lifetime: Option<TimeDelta>,
     pub(crate) refresh_connection_host: Option<String>,
     pub(crate) secrets: OperatorSecrets,
+    pub(crate) allowed_hosts: Arc<[HostPattern]>,
 }
 
 impl Provider {

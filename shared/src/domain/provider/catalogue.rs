@@ -194,6 +194,7 @@ fn bind(mut definition: Definition, settings: ProviderSettings) -> Result<Provid
             ));
         }
     }
+    let allowed_hosts = definition.allowed_hosts.iter().cloned().chain(settings.allowed_hosts).collect();
     definition.limits = settings.limits.or(definition.limits);
     let integration_type = settings.integration_type.or_else(|| definition.integration_type.clone());
     if integration_type.as_deref() == Some("") {
@@ -205,6 +206,7 @@ fn bind(mut definition: Definition, settings: ProviderSettings) -> Result<Provid
         token_lifetime,
         refresh_connection_host: settings.refresh_connection_host,
         secrets: OperatorSecrets::default(),
+        allowed_hosts,
     })
 }
 

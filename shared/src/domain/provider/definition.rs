@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use thiserror::Error;
 
+use super::egress::HostPattern;
 use super::template::{Template, Variable};
 use crate::domain::limits::Limits;
 
@@ -39,7 +40,7 @@ pub struct Definition {
     /// The hosts that a token call may go to; needed where an input is part of the host. Otherwise those of the URL and
     /// of the environments.
     #[serde(default)]
-    pub allowed_hosts: Vec<String>,
+    pub allowed_hosts: Vec<HostPattern>,
     /// How a connection's environment is chosen.
     #[serde(default)]
     pub environment: EnvironmentChoice,
@@ -176,6 +177,14 @@ impl Definition {
         let definition: Self = toml::from_str(text).map_err(|error| fail(error.to_string()))?;
         definition.check().map_err(|fault| fail(fault.to_string()))?;
         Ok(definition)
+    }
+
+    /// Whether what a merchant entered is part of the host that is called.
+    pub fn is_host_made_of_inputs(&self) -> bool {
+        let is_input = |variable: &Variable| {
+            matches!(variable, Variable::Input(_) | Variable::Secret(_) | Variable::RefreshToken)
+        };
+        self.token.request.url.host_variables().any(is_input)
     }
 
     /// Whether a call spends the refresh token, so that it must never be sent twice.

@@ -1,5 +1,7 @@
 //! From a definition and a connection's input to a request. The only place where a secret becomes part of one.
 
+use std::sync::Arc;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
@@ -13,6 +15,7 @@ use crate::domain::secret::Secret;
 
 use super::Provider;
 use super::definition::{Basic, BasicEncoding, Method};
+use super::egress::{Egress, HostPattern};
 use super::environment::{Spending, Values};
 use super::template::{Encoding, Template, Variable};
 
@@ -29,6 +32,8 @@ pub struct ProviderRequest {
     pub headers: Vec<(String, Secret)>,
     /// The body.
     pub body: Option<Secret>,
+    /// Where it may go to.
+    pub egress: Egress,
 }
 
 /// A ready `Authorization` header.
@@ -81,12 +86,19 @@ impl Provider {
         if body.is_some() {
             headers.push(("content-type".into(), Secret::new(content_type)));
         }
+        // A host comes from the definition or the operator, and where an input is part of it, it must be one of the allowed.
+        let hosts = if self.definition.is_host_made_of_inputs() {
+            self.allowed_hosts.clone()
+        } else {
+            HostPattern::of_url(url.expose()).into_iter().collect()
+        };
         Ok(ProviderRequest {
             method: request.method,
             url,
             endpoint: request.url.source().into(),
             headers,
             body,
+            egress: Egress { hosts, is_named_by_operator: false },
         })
     }
 
@@ -126,10 +138,13 @@ impl Provider {
         channel: &Channel,
     ) -> Result<Option<ProviderRequest>, Failure> {
         let Some(endpoint) = &self.definition.refresh_connection else { return Ok(None) };
-        if self.refresh_connection_host.is_none() {
-            return Ok(None);
-        }
+        let Some(host) = &self.refresh_connection_host else { return Ok(None) };
+        let host = host.parse::<HostPattern>().map_err(|problem| {
+            let key = format!("providers.{}.refresh_connection_host", self.name());
+            Failure::new(FailureClass::Misconfigured, format!("configuration key {key}: {problem}"))
+        })?;
         let values = Values::of(self, input, Spending::default())?;
+        let egress = Egress { hosts: Arc::new([host]), is_named_by_operator: true };
         let url = endpoint.url.render(Encoding::Url, &|variable| values.get(variable, None))?;
         let mut body = json!(channel);
         if let Value::Object(members) = &mut body {
@@ -141,6 +156,7 @@ impl Provider {
             endpoint: endpoint.url.source().into(),
             headers: vec![("content-type".into(), Secret::new("application/json"))],
             body: Some(Secret::new(body.to_string())),
+            egress,
         }))
     }
 }

@@ -169,10 +169,7 @@ impl Definition {
     }
 
     fn check_hosts(&self, faults: &mut Vec<Fault>) {
-        let of_input = self.token.request.url.host_variables().any(|variable| {
-            matches!(variable, Variable::Input(_) | Variable::Secret(_) | Variable::RefreshToken)
-        });
-        if of_input && self.allowed_hosts.is_empty() {
+        if self.is_host_made_of_inputs() && self.allowed_hosts.is_empty() {
             faults.push(fault(
                 "token.request.url",
                 "its host is made of an input: name the hosts that it may be in allowed_hosts, like \"*.example.com\"",

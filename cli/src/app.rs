@@ -20,10 +20,10 @@ use freshet_shared::configuration::{Configuration, ConfigurationError};
 use freshet_shared::process::{self, shutdown_on_signal};
 use freshet_worker::app::{Parts, caller, pool_settings, refresher};
 
-use crate::arguments::{Arguments, Command, DevArguments, MigrateArguments};
+use crate::arguments::{Arguments, Command, DevArguments, MigrateArguments, ProvidersCommand};
 use crate::dev::fleet::Fleet;
 use crate::dev::simulation::Simulation;
-use crate::{dev, migrate};
+use crate::{dev, migrate, providers};
 
 /// Does what the command line asks for.
 ///
@@ -34,6 +34,7 @@ pub fn execute(arguments: Arguments, environment: &HashMap<String, String>) -> a
     let file = match &command {
         Command::Dev(arguments) => arguments.config.as_deref(),
         Command::Migrate(arguments) => arguments.config.as_deref(),
+        Command::Providers(arguments) => arguments.config.as_deref(),
     };
     let mut configuration = Configuration::load(file, environment)?;
     if matches!(&command, Command::Dev(arguments) if arguments.config.is_none()) {
@@ -44,6 +45,7 @@ pub fn execute(arguments: Arguments, environment: &HashMap<String, String>) -> a
         match command {
             Command::Dev(arguments) => run_dev(arguments, configuration).await,
             Command::Migrate(arguments) => run_migrate(&arguments, &configuration).await,
+            Command::Providers(arguments) => run_providers(arguments.command, &configuration).await,
         }
     };
     Ok(process::run("freshet", &telemetry, work))
@@ -66,6 +68,11 @@ async fn run_migrate(
     let code = migrate::migrate(&database, arguments.platform_tables).await;
     database.close().await;
     code
+}
+
+async fn run_providers(command: ProvidersCommand, configuration: &Configuration) -> anyhow::Result<ExitCode> {
+    let caller = caller(&configuration.call)?;
+    providers::execute(command, configuration, caller.as_ref(), &SystemClock).await
 }
 
 async fn run_dev(arguments: DevArguments, mut configuration: Configuration) -> anyhow::Result<ExitCode> {

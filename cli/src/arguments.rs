@@ -21,6 +21,8 @@ pub enum Command {
     Dev(DevArguments),
     /// Create the companion tables and the recommended indexes; a second run changes nothing.
     Migrate(MigrateArguments),
+    /// Look at provider definitions before the fleet uses them: check, list, show, try.
+    Providers(ProvidersArguments),
 }
 
 /// `freshet dev`.
@@ -61,6 +63,66 @@ pub struct MigrateArguments {
     /// Create the platform's own tables too, where they are missing: for an empty database of your own.
     #[arg(long)]
     pub platform_tables: bool,
+}
+
+/// `freshet providers`.
+#[derive(Debug, Clone, Args)]
+pub struct ProvidersArguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: ProvidersCommand,
+    /// Configuration file; environment variables override it.
+    #[arg(long, env = "FRESHET_CONFIG", global = true)]
+    pub config: Option<PathBuf>,
+}
+
+/// What to do with definitions.
+#[derive(Debug, Clone, Subcommand)]
+pub enum ProvidersCommand {
+    /// Find every fault of every definition; the exit code is 1 if there is one.
+    Check(CheckArguments),
+    /// One line per provider.
+    List,
+    /// Print the request that would be sent, its values masked, and how the answer is read.
+    Show(ShowArguments),
+    /// Make one real call, explain the answer and store nothing; the exit code is 0 only if a token was granted.
+    Try(TryArguments),
+}
+
+/// `freshet providers check`.
+#[derive(Debug, Clone, Args)]
+pub struct CheckArguments {
+    /// Folder with definitions (*.toml); without it the shipped ones and those of provider_directory.
+    pub directory: Option<PathBuf>,
+}
+
+/// `freshet providers show`.
+#[derive(Debug, Clone, Args)]
+pub struct ShowArguments {
+    /// The provider.
+    pub name: String,
+    /// The environment, in place of the default one.
+    #[arg(long)]
+    pub environment: Option<String>,
+}
+
+/// `freshet providers try`.
+#[derive(Debug, Clone, Args)]
+pub struct TryArguments {
+    /// The provider.
+    pub name: String,
+    /// JSON file with what the merchant entered. Secrets of the operator's that no setting names are read from it too.
+    #[arg(long)]
+    pub input: PathBuf,
+    /// The environment, in place of the one that the input chooses.
+    #[arg(long)]
+    pub environment: Option<String>,
+    /// File with the refresh token, for a provider that spends one.
+    #[arg(long)]
+    pub refresh_token_file: Option<PathBuf>,
+    /// Spend a refresh token that is replaced when it is used: the new one is thrown away.
+    #[arg(long)]
+    pub spend: bool,
 }
 
 fn token_lifetime(text: &str) -> Result<Duration, String> {

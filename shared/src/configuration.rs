@@ -141,10 +141,16 @@ impl Configuration {
     /// # Errors
     /// As for [`Self::providers`]; or names the key whose secret is not set or cannot be read.
     pub fn providers_with_secrets(&self) -> Result<Providers, ConfigurationError> {
-        self.providers()?.with_secrets(|name, key| {
-            let sources = self.providers.get(name).and_then(|settings| settings.secrets.get(key));
-            sources.map(|sources| self.secrets.read(name, key, sources)).transpose()
-        })
+        self.providers()?.with_secrets(|name, key| self.provider_secret(name, key))
+    }
+
+    /// One of the operator's secrets, all of its values in order; `None` where no setting says where it is.
+    ///
+    /// # Errors
+    /// Names the key whose secret cannot be read.
+    pub fn provider_secret(&self, provider: &str, key: &str) -> Result<Option<Vec<Secret>>, ConfigurationError> {
+        let sources = self.providers.get(provider).and_then(|settings| settings.secrets.get(key));
+        sources.map(|sources| self.secrets.read(provider, key, sources)).transpose()
     }
 
     /// The providers, with the definitions of [`Self::provider_directory`].
@@ -253,6 +259,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::domain::provider::catalogue::SHIPPED;
 
     fn environment(pairs: &[(&str, &str)]) -> HashMap<String, String> {
         pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
@@ -269,7 +276,7 @@ mod tests {
         let configuration = Configuration::load(None, &HashMap::new()).ok().unwrap();
         assert!(configuration.database.url.is_none());
         assert_eq!(configuration.scan.windows().early, chrono::TimeDelta::minutes(30));
-        assert_eq!(configuration.providers().unwrap().iter().count(), 2);
+        assert_eq!(configuration.providers().unwrap().iter().count(), SHIPPED.len());
     }
 
     #[test]

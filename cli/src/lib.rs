@@ -5,4 +5,5 @@ pub mod app;
 pub mod arguments;
 pub mod dev;
 pub mod migrate;
+pub mod secrets;
 pub mod simulator;

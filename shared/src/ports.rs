@@ -5,4 +5,5 @@ pub mod clock;
 pub mod provider;
 pub mod queue;
 pub mod randomness;
+pub mod secrets;
 pub mod store;

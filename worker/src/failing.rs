@@ -66,10 +66,13 @@ pub(crate) async fn unusable_row(
     message: &RefreshMessage,
     error: StoreError,
 ) -> Outcome {
-    let StoreError::Unreadable { problem, .. } = error else {
-        return Outcome::Unavailable { detail: error.to_string() };
+    let (class, problem, failures) = match error {
+        StoreError::Unreadable { problem, .. } => (FailureClass::Misconfigured, problem, 0),
+        StoreError::UnreadableSecret { problem, failures, .. } => {
+            (FailureClass::UnreadableSecret, problem, failures)
+        }
+        error => return Outcome::Unavailable { detail: error.to_string() },
     };
-    let subject =
-        Subject { connection_id: message.connection_id, generation: message.generation, failures: 0 };
-    failed(refresher, &subject, Failure::new(FailureClass::Misconfigured, problem)).await
+    let subject = Subject { connection_id: message.connection_id, generation: message.generation, failures };
+    failed(refresher, &subject, Failure::new(class, problem)).await
 }

@@ -3,6 +3,7 @@
 
 mod pooling;
 mod refreshing;
+mod sealing;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -218,6 +218,16 @@ pub enum StoreError {
         /// Which column, and what is wrong.
         problem: String,
     },
+    /// A row holds a secret that cannot be opened.
+    #[error("a secret in the database cannot be opened to {operation}: {problem}")]
+    UnreadableSecret {
+        /// What was asked, in words.
+        operation: &'static str,
+        /// Which column and key, and what to do.
+        problem: String,
+        /// Failures in a row that the connection had before, so that the waiting grows.
+        failures: u32,
+    },
 }
 
 /// What an overview asks of the store.

@@ -8,6 +8,7 @@ use super::Database;
 use super::error::during;
 use super::table::{Connection, TokenRefresh};
 use crate::domain::connection::ConnectionState;
+use crate::domain::sealing::SecretColumn;
 use crate::ports::store::{Commit, Committed, StoreError};
 
 const OPERATION: &str = "store a token";
@@ -56,13 +57,14 @@ impl Database {
     }
 
     fn token(&self, commit: &Commit) -> UpdateStatement {
+        let access_token = self.sealed(SecretColumn::AccessToken, commit.connection_id, &commit.access_token);
         let unchanged = match commit.loaded_expiry {
             Some(expiry) => self.expiry().eq(self.moment(expiry)),
             None => self.never_refreshed(),
         };
         Query::update()
             .table(Connection::Table)
-            .value(Connection::AccessToken, commit.access_token.expose())
+            .value(Connection::AccessToken, access_token.expose())
             .value(Connection::AccessTokenExpiryAt, self.instant(commit.expires_at))
             // A column of whole seconds may round up, and no token was generated in the future.
             .value(Connection::AccessTokenGeneratedOn, self.instant(commit.generated_at.trunc_subsecs(0)))

@@ -70,6 +70,9 @@ pub struct Input {
     /// The most characters that it may have.
     #[serde(default)]
     pub longest: Option<usize>,
+    /// Whether it is a secret: encrypted at rest where that is switched on, and masked where a request is shown.
+    #[serde(default)]
+    pub secret: bool,
 }
 
 /// The call that creates a token.

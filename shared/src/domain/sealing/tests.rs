@@ -138,7 +138,7 @@ fn what_cannot_be_opened_names_place_key_and_what_to_do() {
         (Some(&none), &text, &["`k2`", "keys.toml"]),
         (Some(&other_key), &text, &["`k2`", "keys.toml", "another key of that id"]),
         (Some(&both()), &renamed, &["`k2`", "does not open"]),
-        (Some(&both()), &text[..text.len() - 1], &["does not open"]),
+        (Some(&both()), &text[..text.len() - 1], &["was cut"]),
         (Some(&both()), "freshet:1:k2:AAAA", &["was cut"]),
         (Some(&both()), "freshet:1:k2", &["begins like a sealed secret"]),
         (Some(&both()), "freshet:1:no key:AAAA", &["begins like a sealed secret"]),

@@ -147,7 +147,7 @@ fn fleet(configuration: &Configuration, database: &Database) -> anyhow::Result<F
     let consumer = Box::new(queue.consumer());
     let cache = Arc::new(InProcessCache::new(clock.clone()));
     let store = Arc::new(database.clone());
-    let caller = caller(&configuration.call)?;
+    let caller = caller(configuration)?;
     let scanner = Scanner {
         store: store.clone(),
         publisher: queue,

@@ -11,7 +11,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use freshet_shared::ports::store::Census;
 use tokio_util::sync::CancellationToken;
 
 use crate::arguments::DevArguments;
@@ -60,7 +59,7 @@ pub async fn run(
 
     let mut progress = Progress::start();
     let mut every = tokio::time::interval(COUNT_EVERY);
-    let (last, ended_at): (Census, _) = loop {
+    let ended_at = loop {
         tokio::select! {
             _ = every.tick() => {}
             () = shutdown.cancelled() => {}
@@ -69,13 +68,15 @@ pub async fn run(
         progress.show(&census, &tally, counter.now());
         let is_over = duration.is_some_and(|duration| begun.elapsed() >= duration);
         if is_over || shutdown.is_cancelled() || working.is_finished() {
-            break (census, counter.now());
+            break counter.now();
         }
     };
     shutdown.cancel();
     producing.await?;
     let pool = working.await??;
     progress.finish();
+    // Counted anew: tokens may have died, and been renewed, since the last count began.
+    let last = counter.count().await?;
     // A token that dies while the process ends is the next process's to refresh.
     let expired_here = counter.expired_between(started_at, ended_at).await?;
     let report = Report::new(&last, &tally, &pool, expired_here, begun.elapsed(), is_simulated);

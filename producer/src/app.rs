@@ -82,6 +82,7 @@ pub fn schedule(section: &ScanSection) -> anyhow::Result<Schedule> {
         urgent,
         retry_every: TimeDelta::from_std(section.retry_every)?,
         history: TimeDelta::from_std(section.history)?,
+        grant_warning: TimeDelta::from_std(section.grant_warning)?,
     })
 }
 

@@ -5,6 +5,7 @@
 
 pub mod app;
 pub mod arguments;
+pub mod grants;
 pub mod publish;
 pub mod scan;
 pub mod schedule;

@@ -61,7 +61,8 @@ impl Target {
     /// What is due by this target, in the order in which it is looked for.
     fn due(self, windows: &RefreshWindows) -> Vec<Due> {
         match self {
-            Self::Lane(Lane::Early) => vec![Due::Expiring(windows.early)],
+            // A token that lives for weeks is renewed long before its last half hour.
+            Self::Lane(Lane::Early) => vec![Due::Expiring(windows.early), Due::Planned(windows.early)],
             // Nobody else would ever refresh a connection that has no token yet.
             Self::Lane(Lane::Urgent) => vec![Due::ExpiredOrExpiring(windows.urgent), Due::NeverRefreshed],
             Self::NextAttempts => vec![Due::NextAttempt],
@@ -201,9 +202,12 @@ fn message(
         Target::NextAttempts => scanner.windows.lane_for(due.expires_at, now),
     };
     let due_at = match (target, due.expires_at) {
-        (Target::Lane(lane), Some(expires_at)) => expires_at - scanner.windows.of(lane),
+        (Target::Lane(lane), Some(expires_at)) => {
+            let window = expires_at - scanner.windows.of(lane);
+            due.refresh_at.map_or(window, |refresh_at| refresh_at.min(window))
+        }
         (Target::NextAttempts, _) => due.next_attempt_at.unwrap_or(now),
-        (Target::Lane(_), None) => now,
+        (Target::Lane(_), None) => due.refresh_at.unwrap_or(now),
     };
     RefreshMessage {
         v: VERSION,

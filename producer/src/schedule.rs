@@ -7,10 +7,13 @@ use croner::Cron;
 use freshet_shared::domain::lane::Lane;
 use tokio_util::sync::CancellationToken;
 
+use crate::grants::warn_of_ending_grants;
 use crate::scan::{Scanner, Target, scan};
 
 /// Failed attempts are pruned about this often.
 const PRUNE_EVERY: TimeDelta = TimeDelta::hours(1);
+/// Refresh tokens that die soon are warned of this often.
+const WARN_EVERY: TimeDelta = TimeDelta::hours(1);
 
 /// When each target is scanned.
 pub struct Schedule {
@@ -22,6 +25,8 @@ pub struct Schedule {
     pub retry_every: TimeDelta,
     /// How long failed attempts are kept.
     pub history: TimeDelta,
+    /// How long before its death a refresh token is warned of.
+    pub grant_warning: TimeDelta,
 }
 
 impl Schedule {
@@ -42,7 +47,7 @@ pub async fn run(scanner: &Scanner, schedule: &Schedule, shutdown: &Cancellation
     let start = scanner.clock.now();
     // After a restart nobody should wait for the next full hour.
     let mut next: Vec<_> = targets.iter().map(|target| (*target, Some(start))).collect();
-    let mut prune_at = start;
+    let (mut prune_at, mut warn_at) = (start, start);
     while !shutdown.is_cancelled() {
         let now = scanner.clock.now();
         for (target, at) in &mut next {
@@ -58,7 +63,12 @@ pub async fn run(scanner: &Scanner, schedule: &Schedule, shutdown: &Cancellation
             let is_done = prune(scanner, now - schedule.history).await;
             prune_at = if is_done { now + PRUNE_EVERY } else { now };
         }
-        let soonest = next.iter().filter_map(|(_, at)| *at).min().unwrap_or(prune_at).min(prune_at);
+        if warn_at <= now {
+            warn_of_ending_grants(scanner, now, now + schedule.grant_warning).await;
+            warn_at = now + WARN_EVERY;
+        }
+        let soonest =
+            next.iter().filter_map(|(_, at)| *at).min().unwrap_or(prune_at).min(prune_at).min(warn_at);
         let wait = (soonest - scanner.clock.now()).to_std().unwrap_or(Duration::ZERO);
         tokio::select! {
             () = scanner.clock.sleep(wait) => {}

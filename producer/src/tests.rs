@@ -52,7 +52,11 @@ impl Bench {
             clock: clock.clone(),
             randomness: Arc::new(SeededRandomness::new(1)),
             providers: Providers::new(&[], &BTreeMap::new()).unwrap(),
-            windows: RefreshWindows { early: TimeDelta::minutes(30), urgent: TimeDelta::minutes(10) },
+            windows: RefreshWindows {
+                early: TimeDelta::minutes(30),
+                urgent: TimeDelta::minutes(10),
+                shortest_interval: TimeDelta::minutes(1),
+            },
             claim: TimeDelta::minutes(5),
             page_size,
         };

@@ -1,6 +1,7 @@
 //! The companion tables and the recommended indexes. Migrations are additive: a version can run beside the one before.
 
 mod companion_tables;
+mod grants;
 mod indexes;
 pub mod platform;
 
@@ -17,7 +18,7 @@ struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(companion_tables::Migration)]
+        vec![Box::new(companion_tables::Migration), Box::new(grants::Migration)]
     }
 
     fn migration_table_name() -> sea_orm::DynIden {

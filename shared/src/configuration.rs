@@ -1,5 +1,6 @@
 //! The configuration: defaults, then a file, then the environment; read once at start, checked as a whole.
 
+mod secrets;
 mod section;
 
 use std::collections::{BTreeMap, HashMap};
@@ -15,8 +16,8 @@ use crate::domain::sealing::KeyRing;
 use crate::domain::secret::Secret;
 
 pub use section::{
-    CallSection, DatabaseSection, EncryptionSection, LogFormat, RabbitMqSection, RedisSection, RetrySection,
-    ScanSection, TelemetrySection, WorkerSection,
+    CallSection, DatabaseSection, EgressSection, EncryptionSection, LogFormat, RabbitMqSection, RedisSection,
+    RetrySection, ScanSection, TelemetrySection, WorkerSection,
 };
 
 /// The default configuration, with every key explained.
@@ -50,6 +51,8 @@ pub struct Configuration {
     pub worker: WorkerSection,
     /// Calls to providers.
     pub call: CallSection,
+    /// Where calls may go to.
+    pub egress: EgressSection,
     /// Waiting after failures.
     pub retry: RetrySection,
     /// Logs and traces.
@@ -57,6 +60,9 @@ pub struct Configuration {
     /// Settings per provider.
     #[serde(default)]
     pub providers: BTreeMap<String, ProviderSettings>,
+    /// The variables that [`Self::providers`] names as places of secrets.
+    #[serde(skip)]
+    secrets: secrets::Variables,
 }
 
 /// A configuration that cannot be used. Names the key, never a value that may be secret.
@@ -116,12 +122,25 @@ impl Configuration {
         let source =
             Environment::with_prefix(PREFIX).prefix_separator("_").separator("__").source(Some(overriding));
         let merged = builder.add_source(source).build().map_err(|error| key_error(&error.to_string()))?;
-        let configuration: Self = serde_path_to_error::deserialize(merged).map_err(|error| {
+        let mut configuration: Self = serde_path_to_error::deserialize(merged).map_err(|error| {
             let path = error.path().to_string();
             key_error(&format!("{path}: {}", error.inner()))
         })?;
         configuration.check()?;
+        configuration.secrets = secrets::Variables::named_by(&configuration.providers, environment);
         Ok(configuration)
+    }
+
+    /// The providers as [`Self::providers`], with the operator's secrets. For those who call them: whoever only scans
+    /// needs no secret.
+    ///
+    /// # Errors
+    /// As for [`Self::providers`]; or names the key whose secret is not set or cannot be read.
+    pub fn providers_with_secrets(&self) -> Result<Providers, ConfigurationError> {
+        self.providers()?.with_secrets(|name, key| {
+            let sources = self.providers.get(name).and_then(|settings| settings.secrets.get(key));
+            sources.map(|sources| self.secrets.read(name, key, sources)).transpose()
+        })
     }
 
     /// The providers, with the definitions of [`Self::provider_directory`].
@@ -180,6 +199,7 @@ impl Configuration {
         self.scan.check()?;
         self.worker.check()?;
         self.call.check()?;
+        self.egress.hosts()?;
         self.retry.policy()?;
         self.telemetry.check()?;
         let times = [
@@ -274,6 +294,7 @@ mod tests {
                 ("FRESHET_WORKER_PORT_80_TCP_ADDR", "10.0.0.1"),
                 ("FRESHET_REDIS__KEY_PREFIX", "007"),
                 ("FRESHET_TELEMETRY__SAMPLE_RATIO", "0.25"),
+                ("FRESHET_EGRESS__ALLOW", "platform:8080, 127.0.0.1"),
                 ("PATH", "/bin"),
             ]),
         )
@@ -284,13 +305,70 @@ mod tests {
         assert_eq!(configuration.redis.key_prefix, "007");
         assert!((configuration.telemetry.sample_ratio - 0.25).abs() < f64::EPSILON);
         assert_eq!(configuration.scan.windows().early, chrono::TimeDelta::minutes(45));
+        let allowed: Vec<_> = configuration.egress.hosts().unwrap().iter().map(ToString::to_string).collect();
+        assert_eq!(allowed, ["platform:8080", "127.0.0.1"]);
         let providers = configuration.providers().unwrap();
         assert_eq!(providers.get("very").unwrap().integration_type.as_deref(), Some("21"));
     }
 
     #[test]
+    fn secrets_are_fetched_for_who_calls_and_named_where_they_are_missing() {
+        let folder = std::env::temp_dir().join(format!("freshet-secrets-{}", std::process::id()));
+        std::fs::create_dir_all(folder.join("definitions")).unwrap();
+        let definition = r#"
+name = "app"
+title = "App"
+integration_type = "77"
+[[secrets]]
+key = "client_secret"
+[token.request]
+method = "POST"
+url = "https://app.test/token"
+form = [["client_secret", "{secret.client_secret}"]]
+[token.response]
+access_token = "/access_token"
+lifetime = { fixed = "1h" }
+"#;
+        std::fs::write(folder.join("definitions/app.toml"), definition).unwrap();
+        std::fs::write(folder.join("secret"), "from a file\n").unwrap();
+        let file = folder.join("freshet.toml");
+        let path = folder.join("secret").display().to_string();
+        let load = |list: &str| {
+            let directory = folder.join("definitions");
+            let text = format!(
+                "provider_directory = {directory:?}\n[providers.app.secrets]\nclient_secret = {list}\n"
+            );
+            std::fs::write(&file, text).unwrap();
+            let configuration =
+                Configuration::load(Some(&file), &environment(&[("APP_SECRET", "from a variable")]))?;
+            assert_eq!(
+                configuration.providers()?.get("app").unwrap().secret_choices(),
+                1,
+                "a scan needs none"
+            );
+            configuration.providers_with_secrets()
+        };
+        let providers = load(&format!("[\"env:APP_SECRET\", \"file:{path}\"]")).unwrap();
+        assert_eq!(providers.get("app").unwrap().secret_choices(), 2);
+        for (list, part) in [
+            ("\"env:NOT_SET\"", "providers.app.secrets.client_secret: env:NOT_SET is not set"),
+            (
+                "\"file:/nowhere/at-all\"",
+                "providers.app.secrets.client_secret: file:/nowhere/at-all cannot be read",
+            ),
+            ("\"s3cret\"", "providers.app.secrets.client_secret"),
+            ("[]", "secrets.client_secret"),
+        ] {
+            let error = load(list).map(drop).unwrap_err();
+            let text = format!("{error} {:?}", std::error::Error::source(&error).map(ToString::to_string));
+            assert!(text.contains(part) && !text.contains("s3cret"), "{list}: {text}");
+        }
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
     fn wrong_configuration_is_refused_by_name_and_without_its_value() {
-        let cases: [(&[(&str, &str)], &str); 18] = [
+        let cases: [(&[(&str, &str)], &str); 22] = [
             (&[("FRESHET_WORKER__CONCURENCY", "7")], "worker"),
             (&[("FRESHET_WORKR__CONCURRENCY", "7")], "workr"),
             (&[("FRESHET_WORKER__CONCURRENCY", "s3cret")], "worker.concurrency"),
@@ -304,6 +382,13 @@ mod tests {
             (&[("FRESHET_SCAN__CLAIM", "40m")], "scan.claim"),
             (&[("FRESHET_CALL__CONNECT_TIMEOUT", "60s")], "call.connect_timeout"),
             (&[("FRESHET_RETRY__LONGEST", "1s")], "retry.longest"),
+            (
+                &[("FRESHET_EGRESS__ALLOW", "platform,http://u:s3cret@platform")],
+                "egress.allow[1]: must be a host alone",
+            ),
+            (&[("FRESHET_EGRESS__ALLOW", "platform:s3cret")], "egress.allow[0]: its port"),
+            (&[("FRESHET_EGRESS__ALLOW", "*.platform.test")], "egress.allow[0]: must be one host"),
+            (&[("FRESHET_EGRESS__ALLOWED", "platform")], "egress"),
             (&[("FRESHET_TELEMETRY__SAMPLE_RATIO", "2")], "telemetry.sample_ratio"),
             (&[("FRESHET_REDIS__CONNECTIONS", "0")], "redis.connections"),
             (&[("FRESHET_REDIS__COMMAND_TIMEOUT", "0s")], "redis.command_timeout"),
@@ -315,6 +400,18 @@ mod tests {
             assert!(error.contains(key), "{pairs:?}: {error}");
             assert!(!error.contains("s3cret"), "{error}");
         }
+    }
+
+    #[test]
+    fn hosts_are_listed_in_a_file_too() {
+        let allow = |text: &str| {
+            let section = toml::from_str::<EgressSection>(text).map_err(|error| error.to_string())?;
+            Ok::<_, String>(section.allow)
+        };
+        assert_eq!(allow("allow = []"), Ok(Vec::new()));
+        assert_eq!(allow("allow = \"\""), Ok(Vec::new()));
+        assert_eq!(allow("allow = [\"a\", \"b:1\"]"), Ok(vec!["a".into(), "b:1".into()]));
+        assert!(allow("allow = 1").unwrap_err().contains("must be a list of texts"));
     }
 
     #[test]

@@ -50,7 +50,7 @@ fn entry(id: i64, generation: i64, expires_at: DateTime<Utc>) -> TokenEntry {
         connection_id: ConnectionId(id),
         generation: Generation(generation),
         token: Secret::new(format!("token {generation}")),
-        expires_at,
+        expires_at: Some(expires_at),
         headers: Vec::new(),
     }
 }

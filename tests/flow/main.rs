@@ -7,6 +7,7 @@ mod columns;
 mod configuration;
 mod dev;
 mod early;
+mod egress;
 mod fence;
 mod isolation;
 mod many;

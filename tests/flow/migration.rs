@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 const EXPIRY_INDEX: &str = "ie_appinstall_connection.ix_freshet_connection_expiry";
 const CHANNEL_INDEX: &str = "channels.ix_freshet_channel_connection";
+const MIGRATIONS: [&str; 2] = ["m20261121_000001_companion_tables", "m20261122_000001_grants"];
 const COMPANIONS: [&str; 4] = ["producer_lease", "provider_control", "refresh_attempt", "token_refresh"];
 
 #[tokio::test]
@@ -49,7 +50,7 @@ async fn it_adds_tables_and_indexes_once_and_leaves_the_platforms_columns_alone(
     let before = platform_columns(&fleet).await?;
     assert!(!migrations::is_current(&fleet.store).await?);
     let report = migrations::migrate(&fleet.store).await?;
-    assert_eq!(report.applied, ["m20261121_000001_companion_tables"]);
+    assert_eq!(report.applied, MIGRATIONS);
     let created = |name: &str| (name.to_owned(), IndexReport::Created);
     assert_eq!(report.indexes, [created(EXPIRY_INDEX), created(CHANNEL_INDEX)]);
     assert!(!report.is_unchanged());
@@ -66,7 +67,9 @@ async fn it_adds_tables_and_indexes_once_and_leaves_the_platforms_columns_alone(
             "ie_appinstall_connection.ix_freshet_connection_expiry(isActive,accessTokenExpiryAt,id)",
             "refresh_attempt.ix_refresh_attempt_at(at)",
             "refresh_attempt.ix_refresh_attempt_connection(connection_id,at)",
+            "token_refresh.ix_token_refresh_grant_end(refresh_token_expires_at,connection_id)",
             "token_refresh.ix_token_refresh_next_attempt(next_attempt_at,connection_id)",
+            "token_refresh.ix_token_refresh_refresh_at(refresh_at,connection_id)",
         ]
     );
 
@@ -133,7 +136,7 @@ async fn a_run_that_was_cut_off_goes_on() -> Result<()> {
     }
     assert!(!migrations::is_current(&fleet.store).await?);
     let report = migrations::migrate(&fleet.store).await?;
-    assert_eq!(report.applied, ["m20261121_000001_companion_tables"]);
+    assert_eq!(report.applied, MIGRATIONS);
     assert_eq!((tables(&fleet).await?, indexes(&fleet).await?), complete);
     assert_eq!(fleet.stored(1).await?, stored, "what was there is kept");
     assert!(migrations::is_current(&fleet.store).await?);
@@ -163,7 +166,7 @@ async fn with_limited_rights(fleet: &mut TestFleet, user: &str) -> Result<()> {
     ensure!(url.set_username(user).is_ok() && url.set_password(Some("limited")).is_ok(), "no user in a URL");
     let limited = connect(url.as_str()).await?;
     let report = migrations::migrate(&limited).await?;
-    assert_eq!(report.applied, ["m20261121_000001_companion_tables"]);
+    assert_eq!(report.applied, MIGRATIONS);
     let statements = [
         (
             EXPIRY_INDEX,
@@ -210,14 +213,16 @@ async fn a_file_of_sqlite_is_migrated_alike() -> Result<()> {
     migrations::platform::create_missing(&database).await?;
     let report = migrations::migrate(&database).await?;
     assert!(report.indexes.iter().all(|(_, index)| *index == IndexReport::Created), "{report:?}");
-    assert_eq!(report.applied.len(), 1);
+    assert_eq!(report.applied, MIGRATIONS);
     let names = sqlite_names(&database).await?;
     for name in COMPANIONS.into_iter().chain([
         "ix_freshet_channel_connection",
         "ix_freshet_connection_expiry",
         "ix_refresh_attempt_at",
         "ix_refresh_attempt_connection",
+        "ix_token_refresh_grant_end",
         "ix_token_refresh_next_attempt",
+        "ix_token_refresh_refresh_at",
     ]) {
         assert!(names.iter().any(|found| found == name), "{name} is not among {names:?}");
     }

@@ -80,6 +80,11 @@ fn rotate(fleet: &TestFleet, arguments: &[&str]) -> Result<Binary> {
         .variables(&fleet.environment))
 }
 
+/// Its report, where nothing was left over.
+async fn rotated(fleet: &TestFleet, arguments: &[&str]) -> Result<String> {
+    Ok(rotate(fleet, arguments)?.run().await?.with_code(0)?.stdout)
+}
+
 /// Makes the tokens of all connections expire soon.
 async fn let_all_be_due(fleet: &TestFleet) -> Result<u64> {
     let soon =

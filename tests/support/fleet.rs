@@ -96,6 +96,8 @@ impl TestFleet {
             ("FRESHET_WORKER__CONCURRENCY", "32".into()),
             ("FRESHET_TELEMETRY__FILTER", "warn".into()),
             ("FRESHET_PROVIDERS__FYND__ENVIRONMENTS__PRODUCTION__OMS_HOST", marketplaces.fynd_base_url()),
+            // The marketplaces speak http on loopback.
+            ("FRESHET_EGRESS__ALLOW", "127.0.0.1".into()),
             ("FRESHET_PROVIDERS__FYND__REFRESH_CONNECTION_HOST", marketplaces.platform_host()),
             ("FRESHET_PROVIDERS__VERY__INTEGRATION_TYPE", VERY.into()),
             (

@@ -11,7 +11,7 @@ use freshet_shared::adapters::http::{HttpCaller, HttpSettings};
 use freshet_shared::adapters::rabbitmq::{Prefetch, RabbitMq, RabbitMqSettings};
 use freshet_shared::adapters::redis::{RedisCache, RedisSettings};
 use freshet_shared::adapters::system::{SystemClock, SystemRandomness};
-use freshet_shared::configuration::{CallSection, Configuration, ConfigurationError};
+use freshet_shared::configuration::{Configuration, ConfigurationError};
 use freshet_shared::migrations::is_current;
 use freshet_shared::ports::cache::Cache;
 use freshet_shared::ports::clock::Clock;
@@ -70,7 +70,7 @@ impl App {
         let cache = RedisCache::connect(redis, Arc::new(SystemClock))
             .map_err(|error| ConfigurationError::Key(format!("redis.url: {error}")))?;
         let cache = Arc::new(cache);
-        let caller = caller(&configuration.call)?;
+        let caller = caller(configuration)?;
         let sealing = sealing(configuration)?;
         let database = Database::open(url, &configuration.database).await?.with_sealing(sealing);
         anyhow::ensure!(
@@ -120,12 +120,13 @@ pub fn sealing(configuration: &Configuration) -> Result<Option<Arc<Sealing>>, Co
 /// Calls to providers over HTTP.
 ///
 /// # Errors
-/// If no client can be built, for example where there are no CA certificates.
-pub fn caller(section: &CallSection) -> anyhow::Result<Arc<dyn ProviderCaller>> {
+/// Names the key that is at fault; or if no client can be built, for example where there are no CA certificates.
+pub fn caller(configuration: &Configuration) -> anyhow::Result<Arc<dyn ProviderCaller>> {
     let settings = HttpSettings {
-        connect_timeout: section.connect_timeout,
-        timeout: section.timeout,
-        max_answer_bytes: section.max_answer_bytes,
+        connect_timeout: configuration.call.connect_timeout,
+        timeout: configuration.call.timeout,
+        max_answer_bytes: configuration.call.max_answer_bytes,
+        allow: configuration.egress.hosts()?,
         user_agent: concat!("freshet/", env!("CARGO_PKG_VERSION")).to_owned(),
     };
     Ok(Arc::new(HttpCaller::new(settings)?))
@@ -148,7 +149,7 @@ pub fn refresher(
         details_limit: configuration.call.timeout,
         // The channels' limit, the channel's call that was begun just before it, and the token's call.
         in_flight: configuration.call.timeout * 3 + MARK_BEYOND_CALLS,
-        providers: configuration.providers()?,
+        providers: configuration.providers_with_secrets()?,
         windows: configuration.scan.windows(),
         retry: configuration.retry.policy()?,
         store,

@@ -1,7 +1,7 @@
 //! The cache entries of a connection. A failure here undoes nothing: MySQL holds the token.
 
 use chrono::{DateTime, Utc};
-use freshet_shared::domain::connection::{ConnectionId, Generation, LoadedConnection};
+use freshet_shared::domain::connection::{ConnectionId, ConnectionState, Generation, LoadedConnection};
 use freshet_shared::domain::input_fields::InputFields;
 use freshet_shared::domain::outcome::Cached;
 use freshet_shared::domain::provider::Provider;
@@ -17,7 +17,7 @@ pub async fn write_cache(
     connection_id: ConnectionId,
     generation: Generation,
     token: &Secret,
-    expires_at: DateTime<Utc>,
+    expires_at: Option<DateTime<Utc>>,
     input: &InputFields,
 ) -> Cached {
     let headers = provider.ready_headers(input, token);
@@ -30,10 +30,12 @@ pub async fn repair_cache(
     provider: &Provider,
     connection: &LoadedConnection,
 ) -> Cached {
-    let (Some(token), Some(expires_at)) = (&connection.access_token, connection.expires_at) else {
+    let Some(token) = &connection.access_token else { return Cached::Written };
+    // Without expiry a token is good only where we stored it as such.
+    if connection.expires_at.is_none() && connection.state != ConnectionState::Unmonitored {
         return Cached::Written;
-    };
-    let (id, generation) = (connection.id, connection.generation);
+    }
+    let (id, generation, expires_at) = (connection.id, connection.generation, connection.expires_at);
     match InputFields::parse(connection.input_fields.as_ref()) {
         Ok(input) => write_cache(refresher, provider, id, generation, token, expires_at, &input).await,
         Err(_) => {

@@ -1,9 +1,12 @@
 //! What a failure leaves behind: the row, and not a process, remembers when to try again.
 
-use freshet_shared::domain::connection::{ConnectionId, Generation, LoadedConnection};
+use chrono::{DateTime, Utc};
+use freshet_shared::domain::connection::{ConnectionId, ConnectionState, Generation, LoadedConnection};
 use freshet_shared::domain::failure::{Failure, FailureClass};
 use freshet_shared::domain::message::RefreshMessage;
 use freshet_shared::domain::outcome::{Failed, Outcome};
+use freshet_shared::domain::provider::definition::Rotation;
+use freshet_shared::domain::retry::History;
 use freshet_shared::persistence::persist;
 use freshet_shared::ports::store::{FailureRecord, StoreError};
 
@@ -13,31 +16,64 @@ use crate::refresh::{DATABASE_PATIENCE, Refresher};
 pub(crate) struct Subject {
     connection_id: ConnectionId,
     generation: Generation,
-    /// Failures in a row before this one.
-    failures: u32,
+    history: History,
+    /// What tells whether somebody gave the connection other credentials since.
+    fingerprint: Option<String>,
+    /// The state that the row keeps, with all that explains it.
+    kept: Option<ConnectionState>,
 }
 
 impl Subject {
-    pub(crate) fn of(connection: &LoadedConnection) -> Self {
+    /// `sent_at`: when a call that may have spent the refresh token was sent first.
+    pub(crate) fn of(
+        connection: &LoadedConnection,
+        rotation: Rotation,
+        sent_at: Option<DateTime<Utc>>,
+    ) -> Self {
         Self {
             connection_id: connection.id,
             generation: connection.generation,
-            failures: connection.failures,
+            history: History {
+                failures: connection.failures,
+                grant_failures: connection.grant_failures,
+                rotation,
+                sent_at,
+            },
+            fingerprint: Some(connection.fingerprint()),
+            kept: None,
         }
     }
 }
 
-/// Writes the failure down with the next attempt.
-pub(crate) async fn failed(refresher: &Refresher, subject: &Subject, failure: Failure) -> Outcome {
+/// Writes the failure down with the next attempt. Not counted is one of the provider's that hits all its connections.
+pub(crate) async fn failed(
+    refresher: &Refresher,
+    subject: &Subject,
+    failure: Failure,
+    is_counted: bool,
+) -> Outcome {
     let at = refresher.clock.now();
-    let decision = refresher.retry.after(&failure, subject.failures, at, refresher.randomness.next());
+    let decision = refresher.retry.after(&failure, &subject.history, at, refresher.randomness.next());
+    if decision.state == ConnectionState::Quarantined {
+        tracing::error!(
+            connection_id = subject.connection_id.0,
+            "quarantined: the answer to a call that spent the refresh token is lost, and presenting it again may \
+             revoke the grant; the merchant has to authorise again"
+        );
+    }
+    let state = subject.kept.unwrap_or(decision.state);
     let record = FailureRecord {
         connection_id: subject.connection_id,
         generation: subject.generation,
         failure: failure.clone(),
         at,
         next_attempt_at: decision.next_attempt_at,
-        state: decision.state,
+        state,
+        is_standing_kept: subject.kept.is_some(),
+        grant_failures: decision.grant_failures,
+        is_counted,
+        is_attempt_open: decision.is_attempt_open,
+        fingerprint: subject.fingerprint.clone().filter(|_| !decision.state.is_scanned()),
     };
     let recorded = persist(
         DATABASE_PATIENCE,
@@ -57,7 +93,7 @@ pub(crate) async fn failed(refresher: &Refresher, subject: &Subject, failure: Fa
         // Asking the provider again would not help; the claim runs out, and the connection is found again.
         Err(error) => tracing::error!(%error, "failure not written down"),
     }
-    Outcome::Failed(Failed { failure, next_attempt_at: decision.next_attempt_at, state: decision.state })
+    Outcome::Failed(Failed { failure, next_attempt_at: decision.next_attempt_at, state })
 }
 
 /// A row that cannot be read is a failure of its own, found again after its backoff; anything else is the database's.
@@ -66,13 +102,20 @@ pub(crate) async fn unusable_row(
     message: &RefreshMessage,
     error: StoreError,
 ) -> Outcome {
-    let (class, problem, failures) = match error {
-        StoreError::Unreadable { problem, .. } => (FailureClass::Misconfigured, problem, 0),
-        StoreError::UnreadableSecret { problem, failures, .. } => {
-            (FailureClass::UnreadableSecret, problem, failures)
+    let (class, problem, failures, kept) = match error {
+        StoreError::Unreadable { problem, .. } => (FailureClass::Misconfigured, problem, 0, None),
+        StoreError::UnreadableSecret { problem, failures, state, .. } => {
+            (FailureClass::UnreadableSecret, problem, failures, Some(state))
         }
         error => return Outcome::Unavailable { detail: error.to_string() },
     };
-    let subject = Subject { connection_id: message.connection_id, generation: message.generation, failures };
-    failed(refresher, &subject, Failure::new(class, problem)).await
+    let history = History { failures, grant_failures: 0, rotation: Rotation::None, sent_at: None };
+    let subject = Subject {
+        connection_id: message.connection_id,
+        generation: message.generation,
+        history,
+        fingerprint: None,
+        kept,
+    };
+    failed(refresher, &subject, Failure::new(class, problem), true).await
 }

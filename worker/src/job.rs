@@ -114,9 +114,11 @@ fn tell(outcome: &Outcome) {
     match outcome {
         Outcome::Refreshed(refreshed) => {
             let lead_s = refreshed.lead.map(|lead| lead.num_seconds());
-            tracing::debug!(generation = refreshed.generation.0, expires_at = %refreshed.expires_at, lead_s, "refreshed");
+            let expires_at = refreshed.expires_at.map(|expires_at| expires_at.to_rfc3339());
+            tracing::debug!(generation = refreshed.generation.0, expires_at, lead_s, "refreshed");
         }
         Outcome::Skipped(skip) => tracing::debug!(reason = skip.as_str(), "nothing to do"),
+        Outcome::Deferred { until, reason } => tracing::debug!(%until, reason, "put off"),
         Outcome::Stale => tracing::info!("the connection moved on meanwhile; its newer token stands"),
         Outcome::Failed(failed) => {
             span.record("error.type", failed.failure.class.as_str());

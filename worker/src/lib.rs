@@ -1,6 +1,6 @@
 //! The worker: consume, refresh, store, cache.
 //!
-//! `decode → load → decide → call → commit → cache → settle`: [`refresh`] reads top to bottom as one function, and the
+//! `decode → load → decide → (journal) → call → commit → cache → settle`: [`refresh`] reads top to bottom as one function, and the
 //! pool around it bounds how many run at once.
 #![forbid(unsafe_code)]
 
@@ -9,10 +9,13 @@ pub mod arguments;
 pub mod cache_entries;
 pub mod channel_details;
 mod failing;
+mod granting;
 mod in_flight;
 pub mod job;
 pub mod pool;
 pub mod refresh;
+mod repairing;
+mod storing;
 
 #[cfg(test)]
 mod tests;

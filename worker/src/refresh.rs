@@ -3,30 +3,30 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
-use freshet_shared::domain::connection::{ConnectionId, Generation, Grant, LoadedConnection};
+use freshet_shared::domain::connection::LoadedConnection;
 use freshet_shared::domain::decision::{Decision, decide};
 use freshet_shared::domain::failure::{Failure, FailureClass};
 use freshet_shared::domain::input_fields::InputFields;
 use freshet_shared::domain::lane::Lane;
 use freshet_shared::domain::message::{MessageError, RefreshMessage};
-use freshet_shared::domain::outcome::{Cached, Outcome, Refreshed, Skip};
+use freshet_shared::domain::outcome::{Outcome, Skip};
 use freshet_shared::domain::provider::Provider;
 use freshet_shared::domain::provider::catalogue::Providers;
 use freshet_shared::domain::retry::RetryPolicy;
 use freshet_shared::domain::window::RefreshWindows;
+use freshet_shared::persistence::Patience;
 use freshet_shared::ports::cache::Cache;
 use freshet_shared::ports::clock::Clock;
 use freshet_shared::ports::provider::ProviderCaller;
 use freshet_shared::ports::randomness::Randomness;
-use freshet_shared::ports::store::{Commit, Committed, RefreshStore, StoreError};
+use freshet_shared::ports::store::RefreshStore;
 
-use freshet_shared::persistence::{Patience, persist};
-
-use crate::cache_entries::{repair_cache, write_cache};
 use crate::channel_details::renew_details;
 use crate::failing::{Subject, failed, unusable_row};
+use crate::granting::{NoGrant, request_grant};
 use crate::in_flight::Mark;
+use crate::repairing::{overtaken, restore_cache, skipped};
+use crate::storing::store_grant;
 
 /// Longer than a restart of the database takes, shorter than a pod's grace period.
 pub(crate) const DATABASE_PATIENCE: Patience = Patience {
@@ -67,19 +67,21 @@ pub async fn refresh(refresher: &Refresher, message: &RefreshMessage, redelivere
     let Some(provider) = refresher.providers.get(&message.provider) else {
         return Outcome::Undecodable(unknown_provider(message));
     };
-    let loaded =
-        refresher.store.load(message.connection_id, provider.name(), provider.integration_type.as_deref());
-    let loaded = match loaded.await {
+    let loaded = match refresher.load(provider, message.connection_id).await {
         Ok(loaded) => loaded,
         Err(error) => return unusable_row(refresher, message, error).await,
     };
-    let connection = match decide(message, loaded, &refresher.windows, refresher.clock.now()) {
+    let now = refresher.clock.now();
+    let connection = match decide(message, loaded, &refresher.windows, provider.rotation(), now) {
         Decision::Refresh(connection) => connection,
-        Decision::Skip(skip, connection) => return skipped(refresher, provider, skip, connection).await,
+        Decision::Lost(connection) => return lost(refresher, provider, &connection).await,
+        Decision::Skip(skip, connection) => {
+            return skipped(refresher, provider, skip, connection.as_ref()).await;
+        }
     };
     let mark = Mark::of(refresher, message);
     if !mark.begin(refresher, redelivered).await {
-        return skipped(refresher, provider, Skip::InFlight, Some(connection)).await;
+        return skipped(refresher, provider, Skip::InFlight, Some(&connection)).await;
     }
     let outcome = attempt(refresher, provider, message.lane, &connection).await;
     if !matches!(outcome, Outcome::Refreshed(_)) {
@@ -97,14 +99,17 @@ async fn attempt(
 ) -> Outcome {
     let input = match InputFields::parse(connection.input_fields.as_ref()) {
         Ok(input) => input,
-        Err(failure) => return failed(refresher, &Subject::of(connection), failure).await,
+        Err(failure) => {
+            let subject = Subject::of(connection, provider.rotation(), connection.attempt_sent_at);
+            return failed(refresher, &subject, failure, true).await;
+        }
     };
     if lane == Lane::Urgent {
         renew_details(refresher, provider, connection, &input).await;
     }
-    let outcome = match request_token(refresher, provider, &input).await {
-        Ok(grant) => store_token(refresher, provider, connection, &input, grant).await,
-        Err(failure) => failed(refresher, &Subject::of(connection), failure).await,
+    let outcome = match request_grant(refresher, provider, connection, &input).await {
+        Ok(grant) => store_grant(refresher, provider, connection, &input, grant).await,
+        Err(no_grant) => without_grant(refresher, provider, connection, no_grant).await,
     };
     match &outcome {
         Outcome::Refreshed(_) => {}
@@ -119,145 +124,42 @@ async fn attempt(
     outcome
 }
 
-async fn request_token(
-    refresher: &Refresher,
-    provider: &Provider,
-    input: &InputFields,
-) -> Result<Grant, Failure> {
-    let request = provider.token_request(input)?;
-    // A token's life is counted from before the request, so that it never seems longer than it is.
-    let sent_at = refresher.clock.now();
-    let answer = refresher.caller.call(&request).await?;
-    provider.interpret(&answer, sent_at, refresher.clock.now())
-}
-
-async fn store_token(
+async fn without_grant(
     refresher: &Refresher,
     provider: &Provider,
     connection: &LoadedConnection,
-    input: &InputFields,
-    grant: Grant,
+    no_grant: NoGrant,
 ) -> Outcome {
-    let now = refresher.clock.now();
-    let commit = Commit {
-        connection_id: connection.id,
-        spent: connection.generation,
-        loaded_expiry: connection.expires_at,
-        access_token: grant.access_token.clone(),
-        generated_at: now,
-        expires_at: grant.expires_at,
-        lifetime: grant.lifetime,
-        refresh_at: refresher.windows.refresh_at(grant.expires_at, grant.lifetime),
+    let (failure, sent_at) = match no_grant {
+        NoGrant::Failed { failure, sent_at } => (failure, sent_at),
+        NoGrant::Overtaken => return skipped(refresher, provider, Skip::InFlight, Some(connection)).await,
+        NoGrant::Unavailable(error) => return Outcome::Unavailable { detail: error.to_string() },
     };
-    match commit_patiently(refresher, &commit).await {
-        Ok(Committed::Applied(generation)) => {
-            let cached = write_cache(
-                refresher,
-                provider,
-                connection.id,
-                generation,
-                &grant.access_token,
-                grant.expires_at,
-                input,
-            )
-            .await;
-            if cached == Cached::Failed {
-                plan_cache_repair(refresher, connection, generation).await;
-            }
-            Outcome::Refreshed(Refreshed {
-                generation,
-                expires_at: grant.expires_at,
-                stored_at: now,
-                lead: connection.expires_at.map(|expires_at| expires_at - now),
-                cached,
-            })
+    if failure.class == FailureClass::InvalidGrant && was_replaced(refresher, provider, connection).await {
+        return Outcome::Stale;
+    }
+    failed(refresher, &Subject::of(connection, provider.rotation(), sent_at), failure, true).await
+}
+
+/// A refused grant may have been refused because somebody else has a newer one: another worker, or the merchant who
+/// authorised again. Then nothing is wrong with the connection.
+async fn was_replaced(refresher: &Refresher, provider: &Provider, connection: &LoadedConnection) -> bool {
+    match refresher.load(provider, connection.id).await {
+        Ok(Some(now)) => {
+            now.generation != connection.generation || now.fingerprint() != connection.fingerprint()
         }
-        Ok(Committed::Stale) => Outcome::Stale,
-        Err(StoreError::Refused { problem, .. }) => {
-            let characters = grant.access_token.characters();
-            let detail = format!("the database refused the new token ({characters} characters): {problem}");
-            failed(refresher, &Subject::of(connection), Failure::new(FailureClass::UnstorableToken, detail))
-                .await
-        }
-        Err(error) => Outcome::Unavailable { detail: error.to_string() },
+        Ok(None) | Err(_) => false,
     }
 }
 
-/// A granted token is worth waiting for the database, within limits.
-async fn commit_patiently(refresher: &Refresher, commit: &Commit) -> Result<Committed, StoreError> {
-    persist(
-        DATABASE_PATIENCE,
-        || refresher.store.commit(commit),
-        |error| matches!(error, StoreError::Unavailable { .. }),
-        |error, wait| tracing::warn!(connection_id = commit.connection_id.0, %error, ?wait, "token not stored yet"),
-    )
-    .await
-}
-
-/// Somebody else stored a token first, or we did and the database's answer was lost: what stands there is what the cache
-/// has to hold.
-async fn overtaken(refresher: &Refresher, provider: &Provider, connection_id: ConnectionId) {
-    if let Some((connection, Cached::Failed)) = restore_cache(refresher, provider, connection_id).await {
-        plan_cache_repair(refresher, &connection, connection.generation).await;
-    }
-}
-
-/// Writes what MySQL holds by now to the cache; nothing where that cannot be read.
-async fn restore_cache(
-    refresher: &Refresher,
-    provider: &Provider,
-    connection_id: ConnectionId,
-) -> Option<(LoadedConnection, Cached)> {
-    let loaded =
-        refresher.store.load(connection_id, provider.name(), provider.integration_type.as_deref()).await;
-    let connection = loaded.ok().flatten()?;
-    let cached = repair_cache(refresher, provider, &connection).await;
-    Some((connection, cached))
-}
-
-/// Nothing is called; what a worker that died in the middle may have left undone is done, and the claim ends where nobody
-/// else will end it.
-async fn skipped(
-    refresher: &Refresher,
-    provider: &Provider,
-    skip: Skip,
-    connection: Option<LoadedConnection>,
-) -> Outcome {
-    let Some(connection) = connection else { return Outcome::Skipped(skip) };
-    let next_attempt_at = match skip {
-        Skip::NotYet => connection.next_attempt_at,
-        // Should the other one have died, somebody has to look again.
-        Skip::InFlight => Some(refresher.clock.now() + refresher.in_flight),
-        _ => match repair_cache(refresher, provider, &connection).await {
-            Cached::Failed => Some(next_repair(refresher)),
-            Cached::Written | Cached::Newer => None,
-        },
-    };
-    // After the generation moved on, the claim is the next message's.
-    if skip != Skip::GenerationMovedOn || next_attempt_at.is_some() {
-        let released = refresher.store.release(connection.id, connection.generation, next_attempt_at).await;
-        if let Err(error) = released {
-            return Outcome::Unavailable { detail: error.to_string() };
-        }
-    }
-    Outcome::Skipped(skip)
-}
-
-/// When a cache entry is written again after the cache did not answer: spread over about a minute, because a cache that is
-/// away is away for the whole fleet.
-fn next_repair(refresher: &Refresher) -> DateTime<Utc> {
-    const AS_AFTER_FAILURES: u32 = 4;
-    let failure = Failure::new(FailureClass::Network, "");
-    let (now, random) = (refresher.clock.now(), refresher.randomness.next());
-    refresher.retry.after(&failure, AS_AFTER_FAILURES, now, random).next_attempt_at
-}
-
-/// The retry scan finds the row, and the message that it publishes writes the cache again.
-async fn plan_cache_repair(refresher: &Refresher, connection: &LoadedConnection, generation: Generation) {
-    if let Err(error) = refresher.store.release(connection.id, generation, Some(next_repair(refresher))).await
-    {
-        tracing::error!(connection_id = connection.id.0, %error, "cache repair not planned; the next refresh writes the cache");
-    }
+/// Whoever sent the last call died with its answer, and by now the refresh token must not be presented again.
+async fn lost(refresher: &Refresher, provider: &Provider, connection: &LoadedConnection) -> Outcome {
+    let failure = Failure::of_unknown_effect(
+        FailureClass::AnswerLost,
+        "a call that spent the refresh token was sent, and its answer was never stored",
+    );
+    let subject = Subject::of(connection, provider.rotation(), connection.attempt_sent_at);
+    failed(refresher, &subject, failure, true).await
 }
 
 fn unknown_provider(message: &RefreshMessage) -> MessageError {

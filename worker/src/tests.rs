@@ -3,6 +3,7 @@
 
 mod pooling;
 mod refreshing;
+mod rotating;
 mod sealing;
 
 use std::collections::BTreeMap;
@@ -15,7 +16,7 @@ use freshet_shared::adapters::database::{Database, DatabaseSettings};
 use freshet_shared::adapters::embedded::cache::InProcessCache;
 use freshet_shared::adapters::embedded::clock::{ManualClock, SeededRandomness};
 use freshet_shared::adapters::embedded::provider::ScriptedProvider;
-use freshet_shared::domain::connection::{ConnectionId, Generation};
+use freshet_shared::domain::connection::{ConnectionId, Generation, LoadedConnection};
 use freshet_shared::domain::lane::Lane;
 use freshet_shared::domain::message::{RefreshMessage, VERSION};
 use freshet_shared::domain::provider::catalogue::Providers;
@@ -54,6 +55,10 @@ pub(crate) fn message(id: i64, generation: i64, lane: Lane) -> RefreshMessage {
 
 impl Bench {
     pub(crate) async fn new() -> Self {
+        Self::with(Providers::new(&[], &BTreeMap::new()).unwrap()).await
+    }
+
+    pub(crate) async fn with(providers: Providers) -> Self {
         let settings = DatabaseSettings {
             url: Secret::new("sqlite::memory:"),
             max_connections: 1,
@@ -72,8 +77,12 @@ impl Bench {
             caller: provider.clone(),
             clock: clock.clone(),
             randomness: Arc::new(SeededRandomness::new(1)),
-            providers: Providers::new(&[], &BTreeMap::new()).unwrap(),
-            windows: RefreshWindows { early: TimeDelta::minutes(30), urgent: TimeDelta::minutes(10) },
+            providers,
+            windows: RefreshWindows {
+                early: TimeDelta::minutes(30),
+                urgent: TimeDelta::minutes(10),
+                shortest_interval: TimeDelta::minutes(1),
+            },
             retry: RetryPolicy::new(seconds(2), seconds(300), seconds(900)).unwrap(),
             holder: "test".into(),
             details_limit: seconds(15),
@@ -125,6 +134,10 @@ impl Bench {
         let statement = sea_orm::Statement::from_string(sea_orm::DbBackend::Sqlite, query);
         let row = self.database.connection().query_one_raw(statement).await.unwrap();
         row.unwrap().try_get_by_index(0).unwrap()
+    }
+
+    pub(crate) async fn load(&self, id: i64) -> LoadedConnection {
+        self.refresher.store.load(ConnectionId(id), "fynd", None).await.unwrap().unwrap()
     }
 
     pub(crate) fn grant(&self, token: &str) {

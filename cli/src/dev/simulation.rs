@@ -69,6 +69,8 @@ fn configure(configuration: &mut Configuration, simulator: &Simulator, lifetime:
     configuration.retry.recheck = lifetime;
     configuration.call.connect_timeout = Duration::from_secs(1);
     configuration.call.timeout = Duration::from_secs(5);
+    // Its marketplaces, and nothing else.
+    configuration.egress.allow = vec![simulator.platform_host()];
 
     // Whatever the environment says of real providers, a simulation calls only its own.
     configuration.providers = BTreeMap::new();

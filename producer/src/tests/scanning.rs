@@ -72,7 +72,7 @@ async fn a_claim_holds_until_it_runs_out_and_the_message_names_the_generation() 
 }
 
 #[tokio::test]
-async fn a_connection_that_waits_is_left_to_the_retry_scan_and_a_terminal_one_to_a_person() {
+async fn a_connection_that_waits_is_left_to_the_retry_scan_and_one_without_a_next_attempt_to_a_person() {
     let bench = Bench::new(10).await;
     for id in 1..=6 {
         bench.add(id, Some(noon() + TimeDelta::minutes(5 * id))).await;
@@ -95,7 +95,46 @@ async fn a_connection_that_waits_is_left_to_the_retry_scan_and_a_terminal_one_to
     scan(&bench.scanner, Target::NextAttempts).await.unwrap();
     let lanes: Vec<_> =
         bench.messages().await.iter().map(|message| (message.connection_id.0, message.lane)).collect();
-    assert_eq!(lanes, [(1, Lane::Urgent), (4, Lane::Early)], "each goes into the lane that would find it");
+    let expected = [(1, Lane::Urgent), (3, Lane::Early), (4, Lane::Early)];
+    assert_eq!(lanes, expected, "each goes into the lane that would find it");
+}
+
+#[tokio::test]
+async fn a_token_that_lives_long_is_due_by_its_plan_and_an_old_plan_says_nothing() {
+    let bench = Bench::new(10).await;
+    for id in 1..=4 {
+        bench.add(id, Some(noon() + TimeDelta::minutes(5))).await;
+    }
+    scan(&bench.scanner, URGENT).await.unwrap();
+    bench.messages().await;
+    bench.execute("UPDATE ie_appinstall_connection SET accessTokenExpiryAt = '2026-11-27 12:00:00'").await;
+    let sixty_days = "UPDATE token_refresh SET queued_until = NULL, lifetime_s = 5184000, refresh_at =";
+    bench.execute(&format!("{sixty_days} '2026-11-21 12:00:00' WHERE connection_id = 1")).await;
+    bench.execute(&format!("{sixty_days} '2026-11-21 12:00:01' WHERE connection_id = 2")).await;
+    // Of a token before this one: it would have been planned for longer before its death than it lives.
+    bench.execute(&format!("{sixty_days} '2026-09-01 12:00:00' WHERE connection_id = 3")).await;
+    bench.execute(&format!("{sixty_days} NULL WHERE connection_id = 4")).await;
+    assert_eq!(scan(&bench.scanner, URGENT).await.unwrap().found, 0);
+    scan(&bench.scanner, EARLY).await.unwrap();
+    assert_eq!(bench.ids().await, [1]);
+}
+
+#[tokio::test]
+async fn an_unmonitored_connection_is_found_when_its_refresh_token_has_to_be_used_or_it_has_an_expiry() {
+    let bench = Bench::new(10).await;
+    for id in 1..=3 {
+        bench.add(id, Some(noon() + TimeDelta::minutes(5))).await;
+    }
+    scan(&bench.scanner, URGENT).await.unwrap();
+    bench.messages().await;
+    bench.execute("UPDATE token_refresh SET queued_until = NULL, state = 'unmonitored'").await;
+    bench.execute("UPDATE ie_appinstall_connection SET accessTokenExpiryAt = NULL WHERE id < 3").await;
+    bench
+        .execute("UPDATE token_refresh SET refresh_at = '2026-11-21 11:00:00' WHERE connection_id = 1")
+        .await;
+    scan(&bench.scanner, EARLY).await.unwrap();
+    assert_eq!(bench.ids().await, [3, 1], "the third has an expiry by now, the first a plan");
+    assert_eq!(scan(&bench.scanner, URGENT).await.unwrap().found, 0, "nobody knows when the second dies");
 }
 
 #[tokio::test]

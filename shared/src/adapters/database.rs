@@ -2,6 +2,7 @@
 //!
 //! Rows are read column by column and never as whole models: a model would need `Debug`, and tokens must not have it.
 
+mod attempt;
 mod census;
 mod claim;
 mod commit;

@@ -2,14 +2,24 @@
 //!
 //! What is sent may be spent by it, so there is one attempt: only a connection that did not come about is tried
 //! again. The URL may hold a secret, so it comes up in no error, span or log; the template stands for it.
+//!
+//! A call goes to the hosts of its request alone, over TLS, and to no address of our own networks. [`guard`] judges the
+//! URL, [`resolver`] the addresses on their way to the connector.
 
+mod address;
 mod body;
+mod guard;
 mod outgoing;
+mod resolver;
 mod span;
 
 #[cfg(test)]
 mod tests;
 
+use std::error::Error as _;
+use std::iter;
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -20,9 +30,13 @@ use tokio::time::Instant;
 use tracing::{Instrument, debug};
 
 use crate::domain::provider::answer::ProviderAnswer;
+use crate::domain::provider::egress::HostPattern;
 use crate::domain::provider::request::ProviderRequest;
 use crate::persistence::{Patience, persist};
 use crate::ports::provider::{CallError, ProviderCaller};
+
+use guard::{Guard, Route};
+use resolver::{LookUp, Refused, Resolver, SystemLookUp};
 
 /// For how long a connection that does not come about is tried again; a longer trouble is for the next job.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
@@ -45,6 +59,9 @@ pub struct HttpSettings {
     pub max_answer_bytes: usize,
     /// The `User-Agent` header.
     pub user_agent: String,
+    /// Hosts that the operator named: they may be called without TLS, and at any address. That a host stands here does
+    /// not yet let a request go to it.
+    pub allow: Vec<HostPattern>,
 }
 
 /// Why no caller could be made.
@@ -66,8 +83,19 @@ pub enum HttpError {
 
 /// Calls providers over HTTP.
 pub struct HttpCaller {
-    client: Client,
+    guard: Guard,
+    /// Connects to checked addresses alone.
+    checked: Client,
+    /// Connects to any address. A client of its own, so that no connection of this kind is ever used for the other.
+    excepted: Client,
     settings: HttpSettings,
+}
+
+/// The network below; a test brings its own.
+struct Network {
+    look_up: Arc<dyn LookUp>,
+    /// The address from which connections go out, where it is not the system's choice.
+    source: Option<IpAddr>,
 }
 
 impl HttpCaller {
@@ -76,6 +104,10 @@ impl HttpCaller {
     /// # Errors
     /// When settings or system do not allow one.
     pub fn new(settings: HttpSettings) -> Result<Self, HttpError> {
+        Self::on(&Network { look_up: Arc::new(SystemLookUp), source: None }, settings)
+    }
+
+    fn on(network: &Network, settings: HttpSettings) -> Result<Self, HttpError> {
         if settings.connect_timeout.is_zero() || settings.connect_timeout >= settings.timeout {
             return Err(HttpError::TimeOuts);
         }
@@ -83,21 +115,12 @@ impl HttpCaller {
         if rustls::crypto::CryptoProvider::get_default().is_none() {
             return Err(HttpError::NoTlsProvider);
         }
-        let client = Client::builder()
-            .user_agent(settings.user_agent.as_str())
-            .connect_timeout(settings.connect_timeout)
-            .pool_idle_timeout(KEEP_IDLE_CONNECTIONS)
-            // A redirect would take the secret to a host that the definition does not allow.
-            .redirect(redirect::Policy::none())
-            // By default it sends again what a server says to have refused unread.
-            .retry(retry::never())
-            // A proxy out of the environment would see what is sent without TLS, and would choose addresses itself,
-            // past our egress rules. Who wants one has to say so to us, not to the environment.
-            .no_proxy()
-            .referer(false)
-            .build()
-            .map_err(|error| HttpError::Client(error.without_url()))?;
-        Ok(Self { client, settings })
+        Ok(Self {
+            guard: Guard { allow: settings.allow.clone() },
+            checked: client(network, &settings, true)?,
+            excepted: client(network, &settings, false)?,
+            settings,
+        })
     }
 
     async fn send(&self, request: &ProviderRequest) -> Result<ProviderAnswer, CallError> {
@@ -121,10 +144,18 @@ impl HttpCaller {
 
     async fn attempt(&self, request: &ProviderRequest, deadline: Instant) -> Result<Response, CallError> {
         let mut outgoing = outgoing::build(request)?;
+        let blocked = |problem| CallError::Blocked { endpoint: request.endpoint.clone(), problem };
+        let client = match self.guard.route(outgoing.url(), &request.egress).map_err(blocked)? {
+            Route::Checked => &self.checked,
+            Route::Excepted => &self.excepted,
+        };
+        // Not before: a host that is not the provider's may be anything that somebody has entered.
         span::record_server(outgoing.url());
         *outgoing.timeout_mut() = Some(deadline.saturating_duration_since(Instant::now()));
-        self.client.execute(outgoing).await.map_err(|error| {
-            if error.is_connect() {
+        client.execute(outgoing).await.map_err(|error| {
+            if let Some(problem) = refused(&error) {
+                blocked(problem)
+            } else if error.is_connect() {
                 CallError::NotConnected { endpoint: request.endpoint.clone() }
             } else if error.is_builder() {
                 CallError::Unsendable { endpoint: request.endpoint.clone(), problem: "it is not valid HTTP" }
@@ -143,6 +174,33 @@ impl ProviderCaller for HttpCaller {
         span::record_outcome(&span, &outcome);
         outcome
     }
+}
+
+fn client(network: &Network, settings: &HttpSettings, is_checking: bool) -> Result<Client, HttpError> {
+    Client::builder()
+        .user_agent(settings.user_agent.as_str())
+        .connect_timeout(settings.connect_timeout)
+        .pool_idle_timeout(KEEP_IDLE_CONNECTIONS)
+        .dns_resolver(Resolver { look_up: network.look_up.clone(), is_checking })
+        .local_address(network.source)
+        .https_only(is_checking)
+        // A redirect would take the secret to a host that the definition does not allow.
+        .redirect(redirect::Policy::none())
+        // By default it sends again what a server says to have refused unread.
+        .retry(retry::never())
+        // A proxy out of the environment would see what is sent without TLS, and would choose addresses itself, past
+        // our egress rules. Who wants one has to say so to us, not to the environment.
+        .no_proxy()
+        .referer(false)
+        .build()
+        .map_err(|error| HttpError::Client(error.without_url()))
+}
+
+/// What the resolver said, where it refused every address.
+fn refused(error: &reqwest::Error) -> Option<&'static str> {
+    iter::successors(error.source(), |error| (*error).source())
+        .find_map(|source| source.downcast_ref::<Refused>())
+        .map(|refused| refused.0)
 }
 
 /// Takes nothing of the error but its kind: its text names the URL, and its sources may.

@@ -34,6 +34,9 @@ use script::Script;
 /// How long a generation outlives its token: a writer may be this late and still be kept out.
 pub(in crate::adapters) const GENERATION_OUTLIVES_TOKEN: TimeDelta = TimeDelta::hours(24);
 
+/// What the script takes for a life without end.
+const NO_END: i64 = 0;
+
 /// How Redis is reached. Holds a password perhaps, so it has no `Debug`.
 pub struct RedisSettings {
     /// `redis://`, `rediss://` (TLS), `redis-sentinel://` or `rediss-sentinel://`.
@@ -115,16 +118,17 @@ impl Cache for RedisCache {
     }
 
     async fn put_token(&self, entry: &TokenEntry) -> Result<Put, CacheError> {
-        let left = entry.expires_at - self.clock.now();
-        if left < TimeDelta::milliseconds(1) {
+        let left = entry.expires_at.map(|expires_at| expires_at - self.clock.now());
+        if left.is_some_and(|left| left < TimeDelta::milliseconds(1)) {
             return Ok(Put::Refused);
         }
+        let milliseconds = |life: Option<TimeDelta>| life.map_or(NO_END, |life| life.num_milliseconds());
         let id = entry.connection_id;
         let mut keys = vec![self.keys.generation(id), self.keys.token(id)];
         let mut arguments: Vec<Value> = vec![
             entry.generation.0.into(),
-            left.num_milliseconds().into(),
-            (left + GENERATION_OUTLIVES_TOKEN).num_milliseconds().into(),
+            milliseconds(left).into(),
+            milliseconds(left.map(|left| left + GENERATION_OUTLIVES_TOKEN)).into(),
             entry.token.expose().into(),
         ];
         for header in &entry.headers {

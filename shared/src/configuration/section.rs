@@ -6,9 +6,10 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta};
 use croner::Cron;
 use croner::parser::{CronParser, Seconds};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::ConfigurationError;
+use crate::domain::provider::egress::HostPattern;
 use crate::domain::retry::RetryPolicy;
 use crate::domain::secret::Secret;
 use crate::domain::window::RefreshWindows;
@@ -110,6 +111,12 @@ pub struct ScanSection {
     /// Window of the urgent lane.
     #[serde(with = "humantime_serde")]
     pub urgent_window: Duration,
+    /// No connection is refreshed again sooner, unless its token would die.
+    #[serde(with = "humantime_serde")]
+    pub shortest_interval: Duration,
+    /// How long before its death a refresh token is warned of.
+    #[serde(with = "humantime_serde")]
+    pub grant_warning: Duration,
     /// Connections per page.
     pub page_size: u32,
     /// How long a claim holds.
@@ -125,7 +132,11 @@ impl ScanSection {
     pub fn windows(&self) -> RefreshWindows {
         // `check` has refused what does not fit.
         let convert = |duration| TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX);
-        RefreshWindows { early: convert(self.early_window), urgent: convert(self.urgent_window) }
+        RefreshWindows {
+            early: convert(self.early_window),
+            urgent: convert(self.urgent_window),
+            shortest_interval: convert(self.shortest_interval),
+        }
     }
 
     /// The cron expressions of early and urgent lane.
@@ -164,8 +175,14 @@ impl ScanSection {
                 "must be more than 0 and at most scan.early_window, or a lost message lets a token die",
             ));
         }
-        if self.history > LONGEST {
-            return Err(wrong("scan.history", "must be at most 10 years"));
+        for (key, time) in [
+            ("scan.history", self.history),
+            ("scan.shortest_interval", self.shortest_interval),
+            ("scan.grant_warning", self.grant_warning),
+        ] {
+            if time > LONGEST {
+                return Err(wrong(key, "must be at most 10 years"));
+            }
         }
         if self.retry_every.is_zero() {
             return Err(wrong("scan.retry_every", "must be more than 0"));
@@ -224,6 +241,48 @@ impl CallSection {
         }
         Ok(())
     }
+}
+
+/// `[egress]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EgressSection {
+    /// Hosts, with or without a port, that may be called without TLS and at any address.
+    #[serde(deserialize_with = "list")]
+    pub allow: Vec<String>,
+}
+
+impl EgressSection {
+    /// As checked patterns.
+    ///
+    /// # Errors
+    /// Names the entry that is no host, and does not repeat it.
+    pub fn hosts(&self) -> Result<Vec<HostPattern>, ConfigurationError> {
+        let parse = |(index, text): (usize, &String)| {
+            let key = format!("egress.allow[{index}]");
+            let host: HostPattern = text.parse().map_err(|error| wrong(&key, error))?;
+            if host.is_wildcard() {
+                return Err(wrong(&key, "must be one host, not all below a domain: name each"));
+            }
+            Ok(host)
+        };
+        self.allow.iter().enumerate().map(parse).collect()
+    }
+}
+
+/// A list, or a text with its entries separated by commas, as an environment variable has it.
+fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "must be a list of texts, or a text with commas")]
+    enum List {
+        Entries(Vec<String>),
+        Text(String),
+    }
+    Ok(match List::deserialize(deserializer)? {
+        List::Entries(entries) => entries,
+        List::Text(text) if text.trim().is_empty() => Vec::new(),
+        List::Text(text) => text.split(',').map(|entry| entry.trim().to_owned()).collect(),
+    })
 }
 
 /// `[retry]`.

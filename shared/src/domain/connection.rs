@@ -5,6 +5,8 @@ use std::fmt;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::failure::FailureClass;
+use super::fingerprint::fingerprint;
 use super::secret::Secret;
 
 /// The `id` of a row of `ie_appinstall_connection`.
@@ -93,9 +95,15 @@ impl ConnectionState {
         Self::ALL.into_iter().find(|state| state.as_str() == text)
     }
 
-    /// Whether the scans publish a connection in this state. The others wait for a person.
+    /// Whether the lanes' scans publish a connection in this state. The others wait for a person, and are only looked at
+    /// now and then.
     pub fn is_scanned(self) -> bool {
         matches!(self, Self::Active | Self::Misconfigured)
+    }
+
+    /// Whether a connection in this state is looked at now and then, to see whether a person did something about it.
+    pub fn is_rechecked(self) -> bool {
+        self != Self::Unmonitored
     }
 }
 
@@ -113,6 +121,8 @@ pub struct LoadedConnection {
     pub is_active: bool,
     /// The token in use, if there is one.
     pub access_token: Option<Secret>,
+    /// The refresh token, if there is one.
+    pub refresh_token: Option<Secret>,
     /// `accessTokenExpiryAt`; also a precondition of the commit, so that a reconnect in between wins.
     pub expires_at: Option<DateTime<Utc>>,
     /// `inputFields` as stored: JSON, or what should be.
@@ -127,10 +137,47 @@ pub struct LoadedConnection {
     pub next_attempt_at: Option<DateTime<Utc>>,
     /// Another worker holds the connection until then.
     pub leased_until: Option<DateTime<Utc>>,
+    /// Since when a call is open that may have spent the refresh token, and of which nobody knows the answer.
+    pub attempt_sent_at: Option<DateTime<Utc>>,
     /// Failures in a row.
     pub failures: u32,
+    /// Refusals of the grant in a row.
+    pub grant_failures: u32,
+    /// Class of the last failure, if it was one.
+    pub failure_class: Option<FailureClass>,
+    /// How long the token was said to live.
+    pub lifetime: Option<TimeDelta>,
+    /// What [`Self::fingerprint`] was when the connection began to wait for a person.
+    pub waiting_fingerprint: Option<String>,
     /// Somebody paused the provider.
     pub is_paused: bool,
+}
+
+impl LoadedConnection {
+    /// Tells whether somebody gave the connection other credentials: a merchant who authorised again or corrected what was
+    /// entered.
+    pub fn fingerprint(&self) -> String {
+        fingerprint(self.id, self.expires_at, self.refresh_token.as_ref(), self.input_fields.as_ref())
+    }
+
+    /// Whether nothing can be done before a person does something.
+    pub fn waits_for_a_person(&self, now: DateTime<Utc>) -> bool {
+        match self.state {
+            ConnectionState::Active | ConnectionState::Misconfigured => false,
+            // Unless somebody who knows it gave the token an expiry, or its refresh token has to be kept alive.
+            ConnectionState::Unmonitored => {
+                self.expires_at.is_none() && self.refresh_at.is_none_or(|refresh_at| refresh_at > now)
+            }
+            ConnectionState::NeedsReauth | ConnectionState::Quarantined => {
+                self.waiting_fingerprint.as_ref().is_none_or(|then| *then == self.fingerprint())
+            }
+        }
+    }
+
+    /// Whether its row still tells of trouble.
+    pub fn is_troubled(&self) -> bool {
+        self.failures > 0 || self.state != ConnectionState::Active
+    }
 }
 
 /// A credential that a provider granted. Holds secrets, so it has no `Debug`.
@@ -138,10 +185,41 @@ pub struct LoadedConnection {
 pub struct Grant {
     /// What calls are authorised with.
     pub access_token: Secret,
-    /// When it stops to work.
-    pub expires_at: DateTime<Utc>,
-    /// How long it lives, counted from before the request was sent, so never too long.
-    pub lifetime: TimeDelta,
+    /// When it stops to work; `None` if nobody says.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// How long it lives, counted from before the request was sent, so never too long; `None` if nobody says.
+    pub lifetime: Option<TimeDelta>,
+    /// Which of the definition's sources said so; `None` where none did and the life is a cautious guess.
+    pub lifetime_source: Option<usize>,
+    /// The refresh token that takes the place of the one that was spent, where one came.
+    pub refresh_token: Option<Secret>,
+    /// When the refresh token that is good from now on dies, if that is said.
+    pub refresh_token_expires_at: Option<DateTime<Utc>>,
+}
+
+/// An active connection with a token and nothing else, for tests.
+#[cfg(test)]
+pub(crate) fn loaded_connection(id: i64) -> LoadedConnection {
+    LoadedConnection {
+        id: ConnectionId(id),
+        is_active: true,
+        access_token: Some(Secret::new("token")),
+        refresh_token: None,
+        expires_at: None,
+        input_fields: None,
+        generation: Generation::FIRST,
+        state: ConnectionState::Active,
+        refresh_at: None,
+        next_attempt_at: None,
+        leased_until: None,
+        attempt_sent_at: None,
+        failures: 0,
+        grant_failures: 0,
+        failure_class: None,
+        lifetime: None,
+        waiting_fingerprint: None,
+        is_paused: false,
+    }
 }
 
 #[cfg(test)]

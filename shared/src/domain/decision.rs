@@ -5,12 +5,15 @@ use chrono::{DateTime, Utc};
 use super::connection::LoadedConnection;
 use super::message::RefreshMessage;
 use super::outcome::Skip;
+use super::provider::definition::Rotation;
 use super::window::RefreshWindows;
 
 /// What to do about a message.
 pub enum Decision {
     /// Call the provider for this connection.
     Refresh(LoadedConnection),
+    /// A call that may have spent its refresh token was sent, its answer never came, and it may not be repeated.
+    Lost(LoadedConnection),
     /// Leave the provider alone. The connection comes along where its cache entries may need repair or its claim has to
     /// end.
     Skip(Skip, Option<LoadedConnection>),
@@ -21,6 +24,7 @@ pub fn decide(
     message: &RefreshMessage,
     loaded: Option<LoadedConnection>,
     windows: &RefreshWindows,
+    rotation: Rotation,
     now: DateTime<Utc>,
 ) -> Decision {
     let Some(connection) = loaded else { return Decision::Skip(Skip::Gone, None) };
@@ -31,8 +35,8 @@ pub fn decide(
         // A worker may have died between its commit and its cache write; this message repairs the cache.
         return Decision::Skip(Skip::GenerationMovedOn, Some(connection));
     }
-    if !connection.state.is_scanned() {
-        return Decision::Skip(Skip::Waiting(connection.state), None);
+    if connection.waits_for_a_person(now) {
+        return Decision::Skip(Skip::Waiting(connection.state), Some(connection));
     }
     if windows.is_fresh(&connection, now) {
         return Decision::Skip(Skip::AlreadyFresh, Some(connection));
@@ -46,6 +50,9 @@ pub fn decide(
     if connection.next_attempt_at.is_some_and(|next| next > now) {
         return Decision::Skip(Skip::NotYet, Some(connection));
     }
+    if connection.attempt_sent_at.is_some_and(|sent_at| !rotation.may_repeat(sent_at, now)) {
+        return Decision::Lost(connection);
+    }
     Decision::Refresh(connection)
 }
 
@@ -54,33 +61,23 @@ mod tests {
     use chrono::TimeDelta;
 
     use super::*;
-    use crate::domain::connection::{ConnectionId, ConnectionState, Generation};
+    use crate::domain::connection::{ConnectionId, ConnectionState, Generation, loaded_connection};
     use crate::domain::lane::Lane;
     use crate::domain::message::VERSION;
     use crate::domain::secret::Secret;
 
-    const WINDOWS: RefreshWindows =
-        RefreshWindows { early: TimeDelta::minutes(30), urgent: TimeDelta::minutes(10) };
+    const WINDOWS: RefreshWindows = RefreshWindows {
+        early: TimeDelta::minutes(30),
+        urgent: TimeDelta::minutes(10),
+        shortest_interval: TimeDelta::minutes(1),
+    };
 
     fn at(minutes: i64) -> DateTime<Utc> {
         DateTime::UNIX_EPOCH + TimeDelta::minutes(minutes)
     }
 
     fn due() -> LoadedConnection {
-        LoadedConnection {
-            id: ConnectionId(1),
-            is_active: true,
-            access_token: Some(Secret::new("token")),
-            expires_at: Some(at(5)),
-            input_fields: None,
-            generation: Generation(3),
-            state: ConnectionState::Active,
-            refresh_at: None,
-            next_attempt_at: None,
-            leased_until: None,
-            failures: 0,
-            is_paused: false,
-        }
+        LoadedConnection { expires_at: Some(at(5)), generation: Generation(3), ..loaded_connection(1) }
     }
 
     fn skipped(change: impl FnOnce(&mut LoadedConnection)) -> Option<(Skip, bool)> {
@@ -89,17 +86,22 @@ mod tests {
         decided(Some(connection))
     }
 
-    fn decided(loaded: Option<LoadedConnection>) -> Option<(Skip, bool)> {
-        let message = RefreshMessage {
+    fn message() -> RefreshMessage {
+        RefreshMessage {
             v: VERSION,
             connection_id: ConnectionId(1),
             generation: Generation(3),
             provider: "fynd".into(),
             lane: Lane::Urgent,
             due_at: at(0),
-        };
-        match decide(&message, loaded, &WINDOWS, at(0)) {
+        }
+    }
+
+    fn decided(loaded: Option<LoadedConnection>) -> Option<(Skip, bool)> {
+        let message = message();
+        match decide(&message, loaded, &WINDOWS, Rotation::Strict, at(0)) {
             Decision::Refresh(_) => None,
+            Decision::Lost(_) => panic!("lost"),
             Decision::Skip(skip, connection) => Some((skip, connection.is_some())),
         }
     }
@@ -132,10 +134,48 @@ mod tests {
             skipped(|connection| connection.next_attempt_at = Some(at(1))),
             Some((Skip::NotYet, true))
         );
-        for state in
-            [ConnectionState::NeedsReauth, ConnectionState::Quarantined, ConnectionState::Unmonitored]
-        {
-            assert_eq!(skipped(|connection| connection.state = state), Some((Skip::Waiting(state), false)));
+    }
+
+    #[test]
+    fn one_that_waits_for_a_person_waits_until_its_credentials_are_other_ones() {
+        for state in [ConnectionState::NeedsReauth, ConnectionState::Quarantined] {
+            let waiting = |connection: &mut LoadedConnection| {
+                connection.state = state;
+                connection.waiting_fingerprint = Some(connection.fingerprint());
+            };
+            assert_eq!(skipped(waiting), Some((Skip::Waiting(state), true)));
+            let reconnected = |connection: &mut LoadedConnection| {
+                waiting(connection);
+                connection.refresh_token = Some(Secret::new("new"));
+            };
+            assert_eq!(skipped(reconnected), None);
         }
+        let unmonitored = Skip::Waiting(ConnectionState::Unmonitored);
+        let mark = |connection: &mut LoadedConnection| connection.state = ConnectionState::Unmonitored;
+        assert_eq!(skipped(mark), None, "it has an expiry by now");
+        let without = |connection: &mut LoadedConnection| {
+            mark(connection);
+            connection.expires_at = None;
+        };
+        assert_eq!(skipped(without), Some((unmonitored, true)));
+    }
+
+    #[test]
+    fn an_open_call_is_repeated_inside_its_leeway_and_lost_after_it() {
+        let decided = |rotation, sent_at| {
+            let connection = LoadedConnection { attempt_sent_at: sent_at, ..due() };
+            let message = message();
+            match decide(&message, Some(connection), &WINDOWS, rotation, at(1)) {
+                Decision::Refresh(_) => "refresh",
+                Decision::Lost(_) => "lost",
+                Decision::Skip(..) => "skip",
+            }
+        };
+        let leeway = Rotation::Leeway(std::time::Duration::from_secs(90));
+        assert_eq!(decided(leeway, Some(at(0))), "refresh");
+        assert_eq!(decided(leeway, Some(at(-1))), "lost");
+        assert_eq!(decided(Rotation::Strict, Some(at(1))), "lost");
+        assert_eq!(decided(Rotation::Strict, None), "refresh");
+        assert_eq!(decided(Rotation::None, Some(at(-9))), "refresh");
     }
 }

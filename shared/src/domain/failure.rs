@@ -3,8 +3,11 @@
 use std::fmt;
 use std::time::Duration;
 
+use serde::Deserialize;
+
 /// The class of a failure; everything that branches on a failure branches on this.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum FailureClass {
     /// The grant is refused (RFC 6749, 5.2 `invalid_grant`).
     InvalidGrant,
@@ -49,6 +52,11 @@ impl FailureClass {
         Self::UnstorableToken,
     ];
 
+    /// The reverse of [`Self::as_str`]; `None` for a word that this version does not know.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|class| class.as_str() == text)
+    }
+
     /// As in the `failure_class` column, in logs and in labels.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -64,6 +72,24 @@ impl FailureClass {
             Self::UnreadableSecret => "unreadable_secret",
             Self::EgressBlocked => "egress_blocked",
             Self::UnstorableToken => "unstorable_token",
+        }
+    }
+
+    /// Whether an answer of the provider's can mean this; the others are what we find ourselves.
+    pub fn is_answer(self) -> bool {
+        match self {
+            Self::InvalidGrant
+            | Self::InvalidCredentials
+            | Self::InvalidClient
+            | Self::RateLimited
+            | Self::ServerError
+            | Self::MalformedAnswer
+            | Self::Misconfigured => true,
+            Self::Network
+            | Self::AnswerLost
+            | Self::UnreadableSecret
+            | Self::EgressBlocked
+            | Self::UnstorableToken => false,
         }
     }
 
@@ -99,12 +125,19 @@ pub struct Failure {
     pub detail: String,
     /// How long the provider asked us to wait.
     pub retry_after: Option<Duration>,
+    /// Whether the provider may have acted on the call, so that a refresh token which is replaced on use may be spent.
+    pub may_have_spent: bool,
 }
 
 impl Failure {
     /// A failure for which the provider named no waiting time.
     pub fn new(class: FailureClass, detail: impl Into<String>) -> Self {
-        Self { class, detail: detail.into(), retry_after: None }
+        Self { class, detail: detail.into(), retry_after: None, may_have_spent: false }
+    }
+
+    /// A failure after which nobody knows whether the provider acted on the call.
+    pub fn of_unknown_effect(class: FailureClass, detail: impl Into<String>) -> Self {
+        Self { may_have_spent: true, ..Self::new(class, detail) }
     }
 }
 

@@ -17,6 +17,13 @@ pub enum Outcome {
     Skipped(Skip),
     /// The provider was called, or could not be; the row says when to try again.
     Failed(Failed),
+    /// The provider may not be called now; the row says when. That is no failure.
+    Deferred {
+        /// Not before this.
+        until: DateTime<Utc>,
+        /// For logs and labels.
+        reason: &'static str,
+    },
     /// The message cannot be read.
     Undecodable(MessageError),
     /// MySQL did not answer, so that nothing could be decided or, after a grant, stored.
@@ -33,8 +40,8 @@ pub enum Outcome {
 pub struct Refreshed {
     /// The generation that it made.
     pub generation: Generation,
-    /// When it expires.
-    pub expires_at: DateTime<Utc>,
+    /// When it expires; `None` if nobody says.
+    pub expires_at: Option<DateTime<Utc>>,
     /// When it was stored.
     pub stored_at: DateTime<Utc>,
     /// What the token before had left by then; negative if it had expired, `None` if there was none.
@@ -121,6 +128,7 @@ impl Outcome {
             Self::Stale => "stale",
             Self::Skipped(_) => "skipped",
             Self::Failed(_) => "failed",
+            Self::Deferred { .. } => "deferred",
             Self::Undecodable(_) => "undecodable",
             Self::Unavailable { .. } => "unavailable",
             Self::Panicked => "panicked",
@@ -130,7 +138,9 @@ impl Outcome {
     /// What the outcome means for the message.
     pub fn disposition(&self) -> Disposition {
         match self {
-            Self::Refreshed(_) | Self::Stale | Self::Skipped(_) | Self::Failed(_) => Disposition::Acknowledge,
+            Self::Refreshed(_) | Self::Stale | Self::Skipped(_) | Self::Failed(_) | Self::Deferred { .. } => {
+                Disposition::Acknowledge
+            }
             Self::Undecodable(error) => Disposition::DeadLetter(error.clone()),
             Self::Unavailable { .. } | Self::Panicked => Disposition::Requeue,
         }

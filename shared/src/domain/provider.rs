@@ -3,15 +3,22 @@
 pub mod answer;
 pub mod catalogue;
 pub mod definition;
+pub mod egress;
 pub mod environment;
 pub mod request;
+pub mod secrets;
 pub mod template;
 
 use chrono::TimeDelta;
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use definition::Definition;
+use definition::{Definition, Rotation};
+use egress::HostPattern;
+use secrets::{OperatorSecrets, SecretSources};
+
+use crate::domain::limits::Limits;
 
 /// What an operator may set for one provider: section `[providers.NAME]` of the configuration.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -28,6 +35,12 @@ pub struct ProviderSettings {
     pub token_lifetime: Option<std::time::Duration>,
     /// Host, with port if need be, of the platform's refresh-connection endpoint; without it the step is left out.
     pub refresh_connection_host: Option<String>,
+    /// Where the secrets are that its definition names.
+    pub secrets: BTreeMap<String, SecretSources>,
+    /// Hosts beside those of the definition that its calls may go to, where an input is part of the host.
+    pub allowed_hosts: Vec<HostPattern>,
+    /// In place of the definition's limits, each by itself.
+    pub limits: Limits,
 }
 
 /// A definition bound to the operator's settings.
@@ -40,6 +53,8 @@ pub struct Provider {
     /// In place of the definition's fixed lifetime.
     pub(crate) token_lifetime: Option<TimeDelta>,
     pub(crate) refresh_connection_host: Option<String>,
+    pub(crate) secrets: OperatorSecrets,
+    pub(crate) allowed_hosts: Arc<[HostPattern]>,
 }
 
 impl Provider {
@@ -51,6 +66,28 @@ impl Provider {
     /// The queue pool that it shares.
     pub fn pool(&self) -> &str {
         &self.definition.pool
+    }
+
+    /// How many of the operator's secrets may be tried in turn; 1 where there is nothing to choose.
+    pub fn secret_choices(&self) -> usize {
+        self.secrets.choices()
+    }
+
+    /// What a call spends.
+    pub fn rotation(&self) -> Rotation {
+        self.definition.rotation()
+    }
+
+    /// Whether using the refresh token makes it live longer: it is used in time even where no token has to be renewed.
+    pub fn is_kept_alive_by_use(&self) -> bool {
+        self.definition.refresh_token.as_ref().is_some_and(|refresh_token| {
+            refresh_token.inactivity.is_some() || refresh_token.rotation.spends()
+        })
+    }
+
+    /// How often, and how often at once, it may be called.
+    pub fn limits(&self) -> &Limits {
+        &self.definition.limits
     }
 
     /// Every operation for which the cache may hold a ready `Authorization` header.

@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use super::connection::ConnectionState;
 use super::failure::{Failure, FailureClass};
+use super::provider::definition::Rotation;
 
 /// Exponential backoff with full jitter between two bounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +31,23 @@ pub enum RetryPolicyError {
     TooLong,
 }
 
+/// Refusals of the grant in a row after which only the merchant can help. One alone may be a hiccup of the provider's, and
+/// a merchant who is asked to authorise for nothing is worse than a few calls.
+pub const GRANT_REFUSALS: u32 = 5;
+
+/// What a failure is judged by, besides itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct History {
+    /// Failures in a row before this one.
+    pub failures: u32,
+    /// Refusals of the grant in a row before this one.
+    pub grant_failures: u32,
+    /// What a call spends.
+    pub rotation: Rotation,
+    /// When a call that may have spent it was sent first.
+    pub sent_at: Option<DateTime<Utc>>,
+}
+
 /// What becomes of a connection whose refresh failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryDecision {
@@ -37,6 +55,24 @@ pub struct RetryDecision {
     pub next_attempt_at: DateTime<Utc>,
     /// The state it is left in.
     pub state: ConnectionState,
+    /// Refusals of the grant in a row by now.
+    pub grant_failures: u32,
+    /// Whether the call stays open: it may have spent the refresh token, and is repeated inside the leeway only.
+    pub is_attempt_open: bool,
+}
+
+impl Rotation {
+    /// Whether what was sent first at `sent_at`, and may be spent, may be presented again at `now`.
+    pub fn may_repeat(self, sent_at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+        match self {
+            Self::None => true,
+            Self::Strict => false,
+            // The call takes its time to arrive: a tenth of the leeway is left for that.
+            Self::Leeway(leeway) => {
+                TimeDelta::from_std(leeway).is_ok_and(|leeway| now < sent_at + leeway * 9 / 10)
+            }
+        }
+    }
 }
 
 impl RetryPolicy {
@@ -63,10 +99,31 @@ impl RetryPolicy {
         Ok(Self { shortest, longest, recheck })
     }
 
-    /// Decides after `failures` earlier failures in a row; `random` is any number, uniformly drawn.
-    pub fn after(&self, failure: &Failure, failures: u32, now: DateTime<Utc>, random: u64) -> RetryDecision {
-        let (ceiling, state) = match failure.class {
-            FailureClass::Misconfigured => (self.recheck.max(self.shortest), ConnectionState::Misconfigured),
+    /// When a connection that waits for a person is looked at again.
+    pub fn recheck_at(&self, now: DateTime<Utc>, random: u64) -> DateTime<Utc> {
+        now + self.shortest + jitter(self.recheck.max(self.shortest) - self.shortest, random)
+    }
+
+    /// Decides; `random` is any number, uniformly drawn.
+    pub fn after(
+        &self,
+        failure: &Failure,
+        history: &History,
+        now: DateTime<Utc>,
+        random: u64,
+    ) -> RetryDecision {
+        let is_effect_unknown = failure.may_have_spent && history.rotation.spends();
+        let grant_failures = match failure.class {
+            FailureClass::InvalidGrant => history.grant_failures.saturating_add(1),
+            _ => 0,
+        };
+        let state = match failure.class {
+            _ if is_effect_unknown => {
+                let may_repeat = history.sent_at.is_some_and(|at| history.rotation.may_repeat(at, now));
+                if may_repeat { ConnectionState::Active } else { ConnectionState::Quarantined }
+            }
+            FailureClass::InvalidGrant if grant_failures >= GRANT_REFUSALS => ConnectionState::NeedsReauth,
+            FailureClass::Misconfigured => ConnectionState::Misconfigured,
             FailureClass::InvalidGrant
             | FailureClass::InvalidCredentials
             | FailureClass::InvalidClient
@@ -77,14 +134,26 @@ impl RetryPolicy {
             | FailureClass::MalformedAnswer
             | FailureClass::UnreadableSecret
             | FailureClass::EgressBlocked
-            | FailureClass::UnstorableToken => (self.ceiling(failures), ConnectionState::Active),
+            | FailureClass::UnstorableToken => ConnectionState::Active,
         };
-        let mut delay = self.shortest + jitter(ceiling - self.shortest, random);
-        if let Some(asked) = failure.retry_after.and_then(|asked| TimeDelta::from_std(asked).ok()) {
+        let is_attempt_open = is_effect_unknown && state == ConnectionState::Active;
+        let next_attempt_at = match state {
+            // Inside a leeway there is no time to lose.
+            ConnectionState::Active if is_attempt_open => now,
+            ConnectionState::Active => now + self.wait(failure, history.failures, random),
+            _ => self.recheck_at(now, random),
+        };
+        RetryDecision { next_attempt_at, state, grant_failures, is_attempt_open }
+    }
+
+    /// How long a connection waits that can be tried again.
+    fn wait(&self, failure: &Failure, failures: u32, random: u64) -> TimeDelta {
+        let delay = self.shortest + jitter(self.ceiling(failures) - self.shortest, random);
+        match failure.retry_after.and_then(|asked| TimeDelta::from_std(asked).ok()) {
             // A provider may ask for a day by mistake; beyond our longest wait we ask again.
-            delay = delay.max(asked.min(self.longest));
+            Some(asked) => delay.max(asked.min(self.longest)),
+            None => delay,
         }
-        RetryDecision { next_attempt_at: now + delay, state }
     }
 
     fn ceiling(&self, failures: u32) -> TimeDelta {
@@ -125,42 +194,144 @@ mod tests {
         }
     }
 
+    fn history(failures: u32) -> History {
+        History { failures, grant_failures: 0, rotation: Rotation::None, sent_at: None }
+    }
+
     #[test]
     fn the_providers_own_waiting_time_is_honoured_and_clamped() {
         let now = DateTime::UNIX_EPOCH;
         let mut failure = Failure::new(FailureClass::RateLimited, "");
-        failure.retry_after = Some(Duration::from_secs(100));
-        assert_eq!(policy().after(&failure, 0, now, 0).next_attempt_at, now + TimeDelta::seconds(100));
-        failure.retry_after = Some(Duration::from_secs(86_400));
-        assert_eq!(policy().after(&failure, 0, now, 0).next_attempt_at, now + TimeDelta::seconds(300));
-        failure.retry_after = Some(Duration::MAX);
-        assert!(policy().after(&failure, 0, now, 0).next_attempt_at <= now + TimeDelta::seconds(300));
+        let mut waits = |asked| {
+            failure.retry_after = Some(asked);
+            (policy().after(&failure, &history(0), now, 0).next_attempt_at - now).num_seconds()
+        };
+        assert_eq!(waits(Duration::from_secs(100)), 100);
+        assert_eq!(waits(Duration::from_secs(86_400)), 300);
+        assert_eq!(waits(Duration::ZERO), 2);
+        assert!(waits(Duration::MAX) <= 300);
     }
 
     #[test]
-    fn only_misconfiguration_changes_the_state() {
+    fn each_class_leaves_its_state() {
         for class in FailureClass::ALL {
-            let decision = policy().after(&Failure::new(class, ""), 3, DateTime::UNIX_EPOCH, 1);
+            let decision = policy().after(&Failure::new(class, ""), &history(3), DateTime::UNIX_EPOCH, 1);
             let misconfigured = decision.state == ConnectionState::Misconfigured;
             assert_eq!(misconfigured, class == FailureClass::Misconfigured, "{class}");
+            assert!(misconfigured || decision.state == ConnectionState::Active, "{class}");
         }
+    }
+
+    #[test]
+    fn only_five_refusals_of_the_grant_in_a_row_ask_the_merchant() {
+        let refused = Failure::new(FailureClass::InvalidGrant, "");
+        let after = |failure: &Failure, grant_failures| {
+            let history = History { grant_failures, ..history(0) };
+            policy().after(failure, &history, DateTime::UNIX_EPOCH, 0)
+        };
+        for grant_failures in 0..4 {
+            let decision = after(&refused, grant_failures);
+            assert_eq!(decision.state, ConnectionState::Active);
+            assert_eq!(decision.grant_failures, grant_failures + 1);
+        }
+        assert_eq!(after(&refused, 4).state, ConnectionState::NeedsReauth);
+        for class in FailureClass::ALL.into_iter().filter(|class| *class != FailureClass::InvalidGrant) {
+            assert_eq!(after(&Failure::new(class, ""), 4).grant_failures, 0, "{class}");
+        }
+    }
+
+    #[test]
+    fn what_may_be_spent_is_presented_again_inside_the_leeway_only() {
+        let lost = Failure::of_unknown_effect(FailureClass::AnswerLost, "");
+        let at = |seconds| DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds);
+        let leeway = Rotation::Leeway(Duration::from_secs(60));
+        let cases = [
+            (Rotation::None, Some(at(0)), 1_000, ConnectionState::Active, false),
+            (leeway, Some(at(0)), 50, ConnectionState::Active, true),
+            (leeway, Some(at(0)), 55, ConnectionState::Quarantined, false),
+            (leeway, None, 0, ConnectionState::Quarantined, false),
+            (Rotation::Strict, Some(at(0)), 0, ConnectionState::Quarantined, false),
+        ];
+        for (rotation, sent_at, now, state, is_attempt_open) in cases {
+            let history = History { rotation, sent_at, ..history(0) };
+            let decision = policy().after(&lost, &history, at(now), 1);
+            assert_eq!((decision.state, decision.is_attempt_open), (state, is_attempt_open), "{history:?}");
+        }
+        let known = Failure::new(FailureClass::ServerError, "");
+        let history = History { rotation: Rotation::Strict, sent_at: Some(at(0)), ..history(0) };
+        assert_eq!(policy().after(&known, &history, at(1), 1).state, ConnectionState::Active);
+    }
+
+    fn any_failure() -> impl Strategy<Value = Failure> {
+        (0..FailureClass::ALL.len(), any::<bool>(), any::<Option<u64>>()).prop_map(
+            |(index, may_have_spent, asked)| Failure {
+                class: FailureClass::ALL[index],
+                detail: String::new(),
+                retry_after: asked.map(Duration::from_secs),
+                may_have_spent,
+            },
+        )
+    }
+
+    fn any_history() -> impl Strategy<Value = History> {
+        let rotation = prop_oneof![
+            Just(Rotation::None),
+            Just(Rotation::Strict),
+            (1_u64..1_000).prop_map(|seconds| Rotation::Leeway(Duration::from_secs(seconds))),
+        ];
+        (any::<u32>(), any::<u32>(), rotation, any::<Option<u16>>()).prop_map(
+            |(failures, grant_failures, rotation, sent)| History {
+                failures,
+                grant_failures,
+                rotation,
+                sent_at: sent.map(|ago| DateTime::UNIX_EPOCH - TimeDelta::seconds(ago.into())),
+            },
+        )
     }
 
     proptest! {
         #[test]
-        fn the_wait_stays_inside_its_bounds(failures: u32, random: u64, index in 0..FailureClass::ALL.len()) {
-            let class = FailureClass::ALL[index];
+        fn the_wait_stays_inside_its_bounds(failure in any_failure(), history in any_history(), random: u64) {
             let now = DateTime::UNIX_EPOCH;
-            let wait = policy().after(&Failure::new(class, ""), failures, now, random).next_attempt_at - now;
-            let longest = if class == FailureClass::Misconfigured { 900 } else { 300 };
-            prop_assert!(wait >= TimeDelta::seconds(2) && wait <= TimeDelta::seconds(longest), "{wait}");
+            let decision = policy().after(&failure, &history, now, random);
+            let wait = decision.next_attempt_at - now;
+            let (shortest, longest) = match decision.state {
+                _ if decision.is_attempt_open => (0, 0),
+                ConnectionState::Active => (2, 300),
+                _ => (2, 900),
+            };
+            prop_assert!(wait >= TimeDelta::seconds(shortest) && wait <= TimeDelta::seconds(longest), "{wait}");
+        }
+
+        #[test]
+        fn a_strict_token_that_may_be_spent_is_never_presented_again(
+            failure in any_failure(), history in any_history(), random: u64
+        ) {
+            let decision = policy().after(&failure, &history, DateTime::UNIX_EPOCH, random);
+            if failure.may_have_spent && history.rotation == Rotation::Strict {
+                prop_assert_eq!(decision.state, ConnectionState::Quarantined);
+            }
+            prop_assert!(decision.state != ConnectionState::Quarantined || failure.may_have_spent);
+        }
+
+        #[test]
+        fn a_merchant_is_asked_after_refusals_in_a_row_and_for_nothing_else(
+            failure in any_failure(), history in any_history(), random: u64
+        ) {
+            let decision = policy().after(&failure, &history, DateTime::UNIX_EPOCH, random);
+            let refused = failure.class == FailureClass::InvalidGrant;
+            prop_assert_eq!(decision.grant_failures > 0, refused);
+            if decision.state == ConnectionState::NeedsReauth {
+                prop_assert!(refused && history.grant_failures >= GRANT_REFUSALS - 1);
+            }
         }
 
         #[test]
         fn the_first_wait_is_short(random: u64) {
             let failure = Failure::new(FailureClass::ServerError, "");
             let now = DateTime::UNIX_EPOCH;
-            prop_assert!(policy().after(&failure, 0, now, random).next_attempt_at <= now + TimeDelta::seconds(4));
+            let next = policy().after(&failure, &history(0), now, random).next_attempt_at;
+            prop_assert!(next <= now + TimeDelta::seconds(4));
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::connection::LoadedConnection;
+use super::connection::{ConnectionId, LoadedConnection};
 use super::lane::Lane;
 
 /// How long before its expiry a token is renewed, per lane.
@@ -12,6 +12,30 @@ pub struct RefreshWindows {
     pub early: TimeDelta,
     /// The urgent lane's: 10 minutes by contract.
     pub urgent: TimeDelta,
+    /// No connection is refreshed again sooner, unless its token would die.
+    pub shortest_interval: TimeDelta,
+}
+
+/// Whether `refresh_at` was planned for the token that expires at `expires_at`. A merchant's reconnect moves the expiry and
+/// leaves the plan behind; then only the window counts.
+pub fn is_plan_for(
+    expires_at: DateTime<Utc>,
+    refresh_at: DateTime<Utc>,
+    lifetime: Option<TimeDelta>,
+) -> bool {
+    let lead = expires_at - refresh_at;
+    lead > TimeDelta::zero() && lifetime.is_some_and(|lifetime| lead <= lifetime)
+}
+
+/// The connection's own share of a span: always the same one, and all shares alike often (the finalizer of splitmix64).
+fn share(id: ConnectionId, span: TimeDelta) -> TimeDelta {
+    const PARTS: u64 = 1 << 10;
+    let mut mixed = id.0.cast_unsigned().wrapping_add(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    let part = i32::try_from((mixed ^ (mixed >> 31)) % PARTS).unwrap_or(0);
+    // In milliseconds, so that no span overflows.
+    TimeDelta::milliseconds(span.num_milliseconds() / 1_024 * i64::from(part))
 }
 
 impl RefreshWindows {
@@ -23,12 +47,40 @@ impl RefreshWindows {
         }
     }
 
-    /// From when on a new token is due, stored with it as `refresh_at`; `None` where the windows alone say it.
+    /// From when on a new token is due, stored with it as `refresh_at`; `None` where nobody knows how long it lives, and
+    /// no refresh token has to be kept alive.
     ///
-    /// A token that lives at least twice the early window is due inside that window, exactly. One that lives
-    /// shorter would be due as soon as it is stored; it is due when two thirds of its life have passed.
-    pub fn refresh_at(&self, expires_at: DateTime<Utc>, lifetime: TimeDelta) -> Option<DateTime<Utc>> {
-        (lifetime < self.early * 2).then(|| expires_at - lifetime / 3)
+    /// The lead fits the life: a third of it where it is shorter than twice the early window, so that two thirds are used;
+    /// the early window up to a day; a tenth of it, a week at most, beyond, because a marketplace may be away for longer
+    /// than a window. Each connection has its own share of a twelfth of the life beside that, always the same one, so that a
+    /// fleet that was onboarded together spreads out. A refresh token that dies unused is used when two thirds of its time
+    /// are over.
+    pub fn refresh_at(
+        &self,
+        id: ConnectionId,
+        token: Option<(DateTime<Utc>, TimeDelta)>,
+        dies_unused_at: Option<DateTime<Utc>>,
+        now: DateTime<Utc>,
+    ) -> Option<DateTime<Utc>> {
+        let planned = token.map(|(expires_at, lifetime)| {
+            let due = expires_at - self.lead(id, lifetime);
+            // A provider that hands out the same token until it dies would be asked all the time. But no token is let die.
+            due.max((now + self.shortest_interval).min(expires_at - lifetime / 10))
+        });
+        let kept_alive =
+            dies_unused_at.map(|dies_at| (now + (dies_at - now) * 2 / 3).max(now + self.shortest_interval));
+        planned.into_iter().chain(kept_alive).min()
+    }
+
+    fn lead(&self, id: ConnectionId, lifetime: TimeDelta) -> TimeDelta {
+        let own = share(id, lifetime / 12);
+        if lifetime < self.early * 2 {
+            lifetime / 3 - own
+        } else if lifetime < TimeDelta::days(1) {
+            self.early + own
+        } else {
+            (lifetime / 10).min(TimeDelta::weeks(1)).max(self.early) + own.min(TimeDelta::days(1))
+        }
     }
 
     /// Whether a worker should leave the connection's token as it is, because somebody renewed it since the
@@ -38,9 +90,8 @@ impl RefreshWindows {
         if connection.access_token.as_ref().is_none_or(super::secret::Secret::is_empty) {
             return false;
         }
-        // A merchant's reconnect moves the expiry and leaves `refresh_at` behind; then only the window counts.
         let due_from = match connection.refresh_at {
-            Some(refresh_at) if refresh_at < expires_at => refresh_at.max(expires_at - self.early),
+            Some(refresh_at) if is_plan_for(expires_at, refresh_at, connection.lifetime) => refresh_at,
             _ => expires_at - self.early,
         };
         // The producer's clock may run ahead of this one; what is nearly due is due.
@@ -58,61 +109,103 @@ impl RefreshWindows {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::domain::connection::{ConnectionId, ConnectionState, Generation};
-    use crate::domain::secret::Secret;
+    use proptest::prelude::*;
 
-    const WINDOWS: RefreshWindows =
-        RefreshWindows { early: TimeDelta::minutes(30), urgent: TimeDelta::minutes(10) };
+    use super::*;
+    use crate::domain::connection::loaded_connection;
+
+    const WINDOWS: RefreshWindows = RefreshWindows {
+        early: TimeDelta::minutes(30),
+        urgent: TimeDelta::minutes(10),
+        shortest_interval: TimeDelta::minutes(1),
+    };
 
     fn at(minutes: i64) -> DateTime<Utc> {
         DateTime::UNIX_EPOCH + TimeDelta::minutes(minutes)
     }
 
-    fn connection(expires_at: Option<DateTime<Utc>>, refresh_at: Option<DateTime<Utc>>) -> LoadedConnection {
-        LoadedConnection {
-            id: ConnectionId(1),
-            is_active: true,
-            access_token: Some(Secret::new("token")),
-            expires_at,
-            input_fields: None,
-            generation: Generation::FIRST,
-            state: ConnectionState::Active,
-            refresh_at,
-            next_attempt_at: None,
-            leased_until: None,
-            failures: 0,
-            is_paused: false,
+    fn connection(
+        expires_at: Option<DateTime<Utc>>,
+        refresh_at: Option<DateTime<Utc>>,
+        lifetime: i64,
+    ) -> LoadedConnection {
+        let lifetime = Some(TimeDelta::minutes(lifetime));
+        LoadedConnection { expires_at, refresh_at, lifetime, ..loaded_connection(1) }
+    }
+
+    /// When a token that was granted at 0 is due, for the connections that come soonest and latest.
+    fn due(lifetime: TimeDelta) -> (TimeDelta, TimeDelta) {
+        let token = Some((DateTime::UNIX_EPOCH + lifetime, lifetime));
+        let due = |id| WINDOWS.refresh_at(ConnectionId(id), token, None, at(0)).unwrap() - at(0);
+        ((0..500).map(due).min().unwrap(), (0..500).map(due).max().unwrap())
+    }
+
+    #[test]
+    fn each_life_has_a_sensible_time_and_each_connection_its_own() {
+        let minutes = TimeDelta::minutes;
+        let cases = [
+            (
+                "10 minutes",
+                minutes(10),
+                minutes(6) + TimeDelta::seconds(39),
+                minutes(7) + TimeDelta::seconds(31),
+            ),
+            ("1 hour", minutes(60), minutes(25), minutes(30)),
+            ("6 hours", minutes(360), minutes(300), minutes(330)),
+            ("60 days", TimeDelta::days(60), TimeDelta::days(53), TimeDelta::days(54)),
+            ("1 year", TimeDelta::days(365), TimeDelta::days(357), TimeDelta::days(358)),
+        ];
+        for (name, lifetime, earliest, latest) in cases {
+            let (first, last) = due(lifetime);
+            assert!(first >= earliest && last <= latest, "{name}: {first} to {last}");
+            assert!(last - first > (latest - earliest) * 8 / 10, "{name} is spread: {first} to {last}");
         }
     }
 
     #[test]
-    fn an_hour_token_is_due_half_an_hour_before_its_end_and_a_short_one_after_two_thirds() {
-        assert_eq!(WINDOWS.refresh_at(at(60), TimeDelta::minutes(60)), None, "the window says it");
-        assert_eq!(WINDOWS.refresh_at(at(15), TimeDelta::minutes(15)), Some(at(10)));
+    fn the_interval_has_a_floor_but_no_token_is_let_die_for_it() {
+        let in_seconds = |seconds| {
+            let lifetime = TimeDelta::seconds(seconds);
+            let token = Some((at(0) + lifetime, lifetime));
+            WINDOWS.refresh_at(ConnectionId(1), token, None, at(0)).unwrap() - at(0)
+        };
+        assert_eq!(in_seconds(80), TimeDelta::minutes(1));
+        assert_eq!(in_seconds(10), TimeDelta::seconds(9));
+    }
+
+    #[test]
+    fn a_refresh_token_that_dies_unused_is_used_in_time() {
+        let day = |days| at(0) + TimeDelta::days(days);
+        let plan = |token, dies_at| WINDOWS.refresh_at(ConnectionId(1), token, dies_at, at(0));
+        let token = Some((day(60), TimeDelta::days(60)));
+        assert_eq!(plan(token, Some(day(30))), Some(day(20)));
+        assert_eq!(plan(None, Some(day(30))), Some(day(20)));
+        assert_eq!(plan(token, Some(day(360))), plan(token, None));
+        assert_eq!(plan(None, None), None);
     }
 
     #[test]
     fn a_token_is_fresh_only_well_outside_its_window() {
-        assert!(WINDOWS.is_fresh(&connection(Some(at(60)), None), at(0)));
-        assert!(!WINDOWS.is_fresh(&connection(Some(at(60)), None), at(28)));
-        assert!(!WINDOWS.is_fresh(&connection(Some(at(60)), None), at(90)));
-        assert!(!WINDOWS.is_fresh(&connection(None, None), at(0)));
-        let mut empty = connection(Some(at(60)), None);
+        assert!(WINDOWS.is_fresh(&connection(Some(at(60)), None, 60), at(0)));
+        assert!(!WINDOWS.is_fresh(&connection(Some(at(60)), None, 60), at(28)));
+        assert!(!WINDOWS.is_fresh(&connection(Some(at(60)), None, 60), at(90)));
+        assert!(!WINDOWS.is_fresh(&connection(None, None, 60), at(0)));
+        let mut empty = connection(Some(at(60)), None, 60);
         empty.access_token = None;
         assert!(!WINDOWS.is_fresh(&empty, at(0)));
     }
 
     #[test]
-    fn a_short_token_follows_its_own_plan() {
-        assert!(WINDOWS.is_fresh(&connection(Some(at(15)), Some(at(10))), at(1)));
-        assert!(!WINDOWS.is_fresh(&connection(Some(at(15)), Some(at(10))), at(10)));
+    fn a_token_follows_its_own_plan() {
+        assert!(WINDOWS.is_fresh(&connection(Some(at(15)), Some(at(10)), 15), at(1)));
+        assert!(!WINDOWS.is_fresh(&connection(Some(at(15)), Some(at(10)), 15), at(10)));
+        assert!(!WINDOWS.is_fresh(&connection(Some(at(600)), Some(at(500)), 600), at(500)));
     }
 
     #[test]
     fn a_reconnect_that_leaves_an_old_plan_behind_is_judged_by_its_expiry() {
-        assert!(WINDOWS.is_fresh(&connection(Some(at(120)), Some(at(10))), at(20)));
-        assert!(!WINDOWS.is_fresh(&connection(Some(at(20)), Some(at(40))), at(0)));
+        assert!(WINDOWS.is_fresh(&connection(Some(at(120)), Some(at(10)), 60), at(20)));
+        assert!(!WINDOWS.is_fresh(&connection(Some(at(20)), Some(at(40)), 60), at(0)));
     }
 
     #[test]
@@ -121,5 +214,16 @@ mod tests {
         assert_eq!(WINDOWS.lane_for(Some(at(10)), at(0)), Lane::Urgent);
         assert_eq!(WINDOWS.lane_for(Some(at(-5)), at(0)), Lane::Urgent);
         assert_eq!(WINDOWS.lane_for(None, at(0)), Lane::Urgent);
+    }
+
+    proptest! {
+        #[test]
+        fn no_plan_comes_after_the_tokens_death(id: i64, seconds in 1_i64..315_360_000) {
+            let lifetime = TimeDelta::seconds(seconds);
+            let expires_at = at(0) + lifetime;
+            let refresh_at = WINDOWS.refresh_at(ConnectionId(id), Some((expires_at, lifetime)), None, at(0)).unwrap();
+            prop_assert!(refresh_at > at(0) && refresh_at < expires_at);
+            prop_assert!(is_plan_for(expires_at, refresh_at, Some(lifetime)));
+        }
     }
 }

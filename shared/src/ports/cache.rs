@@ -47,8 +47,8 @@ pub struct TokenEntry {
     pub generation: Generation,
     /// The bare token.
     pub token: Secret,
-    /// When the token, and each header that holds it, has to be gone from the cache.
-    pub expires_at: DateTime<Utc>,
+    /// When the token, and each header that holds it, has to be gone from the cache; `None`: nobody says, it stays.
+    pub expires_at: Option<DateTime<Utc>>,
     /// The headers per operation.
     pub headers: Vec<ReadyHeader>,
 }

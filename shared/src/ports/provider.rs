@@ -29,6 +29,14 @@ pub enum CallError {
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// The request would go to where it must not. Nothing was sent.
+    #[error("the request to {endpoint} is blocked: {problem}")]
+    Blocked {
+        /// The URL's template.
+        endpoint: String,
+        /// Which rule it breaks, and what to do.
+        problem: &'static str,
+    },
     /// Nothing was sent.
     #[error("no connection to {endpoint}: check the provider's host, DNS and our egress")]
     NotConnected {
@@ -55,12 +63,13 @@ pub enum CallError {
 
 impl From<CallError> for Failure {
     fn from(error: CallError) -> Self {
-        let class = match error {
-            CallError::Unsendable { .. } => FailureClass::Misconfigured,
-            CallError::NotConnected { .. } => FailureClass::Network,
-            CallError::AnswerLost { .. } => FailureClass::AnswerLost,
-            CallError::TooLarge { .. } => FailureClass::MalformedAnswer,
-        };
-        Self::new(class, error.to_string())
+        let detail = error.to_string();
+        match error {
+            CallError::Unsendable { .. } => Self::new(FailureClass::Misconfigured, detail),
+            CallError::Blocked { .. } => Self::new(FailureClass::EgressBlocked, detail),
+            CallError::NotConnected { .. } => Self::new(FailureClass::Network, detail),
+            CallError::AnswerLost { .. } => Self::of_unknown_effect(FailureClass::AnswerLost, detail),
+            CallError::TooLarge { .. } => Self::of_unknown_effect(FailureClass::MalformedAnswer, detail),
+        }
     }
 }

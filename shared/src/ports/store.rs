@@ -27,6 +27,14 @@ pub trait ScanStore: Send + Sync {
     /// Names of the providers that somebody paused.
     async fn paused_providers(&self) -> Result<Vec<String>, StoreError>;
 
+    /// Connections whose refresh token dies before `before`, the soonest first.
+    async fn ending_grants(
+        &self,
+        integration_type: &str,
+        before: DateTime<Utc>,
+        limit: u32,
+    ) -> Result<Vec<EndingGrant>, StoreError>;
+
     /// Deletes history of failed attempts from before `before`, a bounded number of rows. Answers how many.
     async fn prune_attempts(&self, before: DateTime<Utc>) -> Result<u64, StoreError>;
 }
@@ -49,6 +57,8 @@ pub enum Due {
     Expiring(TimeDelta),
     /// Expired, or expiring within this time.
     ExpiredOrExpiring(TimeDelta),
+    /// Planned for by now, and expiring later than within this time or at a time that nobody knows.
+    Planned(TimeDelta),
     /// Never given an expiry.
     NeverRefreshed,
     /// Their next attempt after a failure, or a repair of their cache entries, is due.
@@ -58,7 +68,7 @@ pub enum Due {
 /// Where a page ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PageKey {
-    /// Expiry or next attempt of the last row, whichever the scan goes by.
+    /// Expiry, plan or next attempt of the last row, whichever the scan goes by.
     pub at: Option<DateTime<Utc>>,
     /// Its connection.
     pub connection_id: ConnectionId,
@@ -86,6 +96,17 @@ pub struct DueConnection {
     pub expires_at: Option<DateTime<Utc>>,
     /// Its next attempt, where one is planned.
     pub next_attempt_at: Option<DateTime<Utc>>,
+    /// When its token is to be renewed, where that was planned when it was stored.
+    pub refresh_at: Option<DateTime<Utc>>,
+}
+
+/// A refresh token that dies soon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EndingGrant {
+    /// Whose.
+    pub connection_id: ConnectionId,
+    /// When.
+    pub at: DateTime<Utc>,
 }
 
 /// A row with a value that no version of the table should hold.
@@ -130,6 +151,10 @@ pub trait RefreshStore: Send + Sync {
         channel: &Channel,
     ) -> Result<bool, StoreError>;
 
+    /// Writes down that a call is about to be sent which spends the refresh token, and takes the lease on the connection.
+    /// `false` if the generation moved on or somebody else holds the lease: then nothing may be sent.
+    async fn begin_attempt(&self, attempt: &Attempt) -> Result<bool, StoreError>;
+
     /// Stores a credential by compare-and-swap on the generation that was spent and the expiry that was loaded.
     async fn commit(&self, commit: &Commit) -> Result<Committed, StoreError>;
 
@@ -137,12 +162,37 @@ pub trait RefreshStore: Send + Sync {
     async fn record_failure(&self, failure: &FailureRecord) -> Result<bool, StoreError>;
 
     /// Ends the claim of a connection, and sets its next attempt. Nothing happens if the generation moved on.
-    async fn release(
-        &self,
-        connection_id: ConnectionId,
-        generation: Generation,
-        next_attempt_at: Option<DateTime<Utc>>,
-    ) -> Result<(), StoreError>;
+    async fn release(&self, release: &Release) -> Result<(), StoreError>;
+}
+
+/// A call that spends a refresh token.
+#[derive(Debug, Clone)]
+pub struct Attempt {
+    /// Whose.
+    pub connection_id: ConnectionId,
+    /// The generation that is spent: the precondition.
+    pub generation: Generation,
+    /// Tells the attempt from every other.
+    pub id: String,
+    /// Who makes it.
+    pub owner: String,
+    /// When it is sent. Where a call of this generation is open already, that one's time stays.
+    pub sent_at: DateTime<Utc>,
+    /// Until then nobody else sends one.
+    pub lease_until: DateTime<Utc>,
+}
+
+/// The end of a claim without a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Release {
+    /// Whose.
+    pub connection_id: ConnectionId,
+    /// The generation that it concerns: the precondition.
+    pub generation: Generation,
+    /// When somebody has to look again.
+    pub next_attempt_at: Option<DateTime<Utc>>,
+    /// Whether somebody else gave the connection a good token, so that its troubles are over.
+    pub is_recovered: bool,
 }
 
 /// A credential to be stored.
@@ -157,10 +207,14 @@ pub struct Commit {
     pub access_token: Secret,
     /// When it was granted.
     pub generated_at: DateTime<Utc>,
-    /// When it expires.
-    pub expires_at: DateTime<Utc>,
+    /// When it expires; `None` if nobody says, and the connection is unmonitored.
+    pub expires_at: Option<DateTime<Utc>>,
     /// How long it lives.
-    pub lifetime: TimeDelta,
+    pub lifetime: Option<TimeDelta>,
+    /// The refresh token that takes the place of the one that was spent; `None` keeps that one.
+    pub refresh_token: Option<Secret>,
+    /// When the refresh token that is good from now on dies; `None` if nothing new is known of it.
+    pub refresh_token_expires_at: Option<DateTime<Utc>>,
     /// When it is due again, where that is not simply its window.
     pub refresh_at: Option<DateTime<Utc>>,
 }
@@ -189,6 +243,17 @@ pub struct FailureRecord {
     pub next_attempt_at: DateTime<Utc>,
     /// The state it is left in.
     pub state: ConnectionState,
+    /// Whether state, refusals of the grant, open call, lease and fingerprint stay as they are, because the failure says
+    /// nothing about the credentials: they were not even read.
+    pub is_standing_kept: bool,
+    /// Refusals of the grant in a row by now.
+    pub grant_failures: u32,
+    /// Whether it counts as a failure of the connection; a provider that is down for all counts against none.
+    pub is_counted: bool,
+    /// Whether the call stays open, because it may have spent the refresh token.
+    pub is_attempt_open: bool,
+    /// What tells whether somebody gave the connection other credentials since.
+    pub fingerprint: Option<String>,
 }
 
 /// The store did not do what was asked.
@@ -227,6 +292,8 @@ pub enum StoreError {
         problem: String,
         /// Failures in a row that the connection had before, so that the waiting grows.
         failures: u32,
+        /// Where the connection stands, and goes on to stand.
+        state: ConnectionState,
     },
 }
 

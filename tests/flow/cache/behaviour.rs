@@ -47,7 +47,7 @@ impl<R: AsyncFn(&str) -> Result<Option<Entry>>> Subject<'_, R> {
             connection_id: ConnectionId(id),
             generation: Generation(generation),
             token: Secret::new(format!("token {generation}")),
-            expires_at: self.now + HOUR,
+            expires_at: Some(self.now + HOUR),
             headers: vec![
                 header(OPERATIONS[0], format!("Bearer token {generation}"), true),
                 header(OPERATIONS[1], STATIC.into(), false),
@@ -114,7 +114,7 @@ impl<R: AsyncFn(&str) -> Result<Option<Entry>>> Subject<'_, R> {
     }
 
     async fn the_same_generation_repairs(&self) -> Result<()> {
-        let shorter = TokenEntry { expires_at: self.now + HOUR / 2, ..self.entry(20, 3) };
+        let shorter = TokenEntry { expires_at: Some(self.now + HOUR / 2), ..self.entry(20, 3) };
         ensure!(self.cache.put_token(&shorter).await? == Put::Written);
         self.holds("connectionAccessToken_20", "token 3", Some(HOUR / 2)).await?;
         ensure!(self.put(20, 3).await? == Put::Written);
@@ -125,7 +125,7 @@ impl<R: AsyncFn(&str) -> Result<Option<Entry>>> Subject<'_, R> {
         for expires_at in
             [self.now, self.now - TimeDelta::seconds(1), self.now + TimeDelta::microseconds(999)]
         {
-            let expired = TokenEntry { expires_at, ..self.entry(30, 1) };
+            let expired = TokenEntry { expires_at: Some(expires_at), ..self.entry(30, 1) };
             ensure!(self.cache.put_token(&expired).await? == Put::Refused, "{expires_at}");
         }
         for key in
@@ -135,7 +135,7 @@ impl<R: AsyncFn(&str) -> Result<Option<Entry>>> Subject<'_, R> {
         }
         // And what stands stays.
         ensure!(self.put(30, 1).await? == Put::Written);
-        let expired = TokenEntry { expires_at: self.now, ..self.entry(30, 2) };
+        let expired = TokenEntry { expires_at: Some(self.now), ..self.entry(30, 2) };
         ensure!(self.cache.put_token(&expired).await? == Put::Refused);
         self.stands(30, 1).await
     }

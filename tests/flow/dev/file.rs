@@ -117,6 +117,9 @@ url = "sqlite://{}"
 early = "* * * * * *"
 urgent = "* * * * * *"
 
+[egress]
+allow = ["127.0.0.1"]
+
 [providers.fynd.environments.production]
 oms_host = "{}"
 

@@ -33,7 +33,8 @@ async fn a_key_file_that_is_wrong_ends_worker_and_rotation_with_78_and_the_produ
             }
             assert!(!ended.stderr.contains(&KEY[..12]) && ended.stdout.is_empty(), "{ended:?}");
         }
-        run("producer", &["once", "--lane", "urgent"])?.run().await?.with_code(0)?;
+        let producer = run("producer", &["once", "--lane", "urgent"])?.run().await?.with_code(0)?;
+        assert!(producer.stdout.starts_with("found 0"), "{producer:?}");
     }
     let unset = Binary::new("freshet")?.arguments(["secrets", "rotate"]).variables(&fleet.environment);
     let unset = unset.run().await?.with_code(78)?;

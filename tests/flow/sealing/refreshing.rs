@@ -6,7 +6,7 @@ use freshet_shared::domain::lane::Lane;
 use freshet_tests::fleet::{NewConnection, TestFleet, fynd_input, very_input};
 use serde_json::Value;
 
-use super::{Keys, input_fields, let_all_be_due, opened_token, rotate};
+use super::{Keys, input_fields, let_all_be_due, opened_token, rotate, rotated};
 
 #[tokio::test]
 async fn columns_are_sealed_the_cache_is_plain_and_plain_rows_are_refreshed_as_before() -> Result<()> {
@@ -33,7 +33,7 @@ async fn columns_are_sealed_the_cache_is_plain_and_plain_rows_are_refreshed_as_b
         let header = &cache["connectionAuthorization_2:order_push"].value;
         assert_eq!(header, &format!("Basic 850135:{}", very_input(2)["apiKey"].as_str().unwrap_or_default()));
 
-        rotate(&fleet, &[])?.run().await?.with_code(0)?;
+        rotated(&fleet, &[]).await?;
         let (fynd, very) = (input_fields(&fleet, 1).await?, input_fields(&fleet, 2).await?);
         let (fynd, very): (Value, Value) = (serde_json::from_str(&fynd)?, serde_json::from_str(&very)?);
         for (fields, plain, key) in [
@@ -61,7 +61,7 @@ async fn a_ciphertext_out_of_another_row_is_unreadable_and_nobody_is_called() ->
     fleet
         .add([NewConnection::fynd(1, 300), NewConnection::fynd(2, 300), NewConnection::fynd(3, 300)])
         .await?;
-    rotate(&fleet, &[])?.run().await?.with_code(0)?;
+    rotated(&fleet, &[]).await?;
     for (column, id) in [("accessToken", 2), ("inputFields", 3)] {
         let copy = format!(
             "UPDATE ie_appinstall_connection k JOIN ie_appinstall_connection o ON o.id = 1 \
@@ -113,7 +113,7 @@ async fn a_worker_without_the_key_says_so_and_loses_nothing() -> Result<()> {
     let keys = Keys::make().await?;
     keys.give(&mut fleet, "k1", &[&keys.k1])?;
     fleet.add([NewConnection::fynd(1, 300)]).await?;
-    rotate(&fleet, &[])?.run().await?.with_code(0)?;
+    rotated(&fleet, &[]).await?;
     let file = fleet.environment.remove("FRESHET_ENCRYPTION__KEY_FILE").context("no key file")?;
     assert_eq!(fleet.scan(Lane::Urgent).await?.published, 1);
     fleet.work_off(1).await?;

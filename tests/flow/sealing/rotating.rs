@@ -9,7 +9,7 @@ use freshet_shared::ports::secrets::SecretStore;
 use freshet_tests::fleet::{NewConnection, PATIENCE, TestFleet, fynd_input};
 use nix::sys::signal::Signal;
 
-use super::{Keys, input_fields, let_all_be_due, load, opened_token, rotate};
+use super::{Keys, input_fields, let_all_be_due, load, opened_token, rotate, rotated};
 
 /// Connections of Fynd whose token and password stand under this key.
 async fn under(fleet: &TestFleet, key: &str) -> Result<i64> {
@@ -51,8 +51,8 @@ async fn while_refreshes_run_everything_comes_under_the_new_key_and_stays_readab
     let keys = Keys::make().await?;
     keys.give(&mut fleet, "k1", &[&keys.k1])?;
     add_many(&fleet, COUNT).await?;
-    let first = rotate(&fleet, &[])?.run().await?.with_code(0)?;
-    assert!(first.stdout.contains("sealed              512"), "{}", first.stdout);
+    let first = rotated(&fleet, &[]).await?;
+    assert!(first.contains("sealed              512"), "{}", first);
     assert_eq!(under(&fleet, "k1").await?, COUNT);
 
     keys.give(&mut fleet, "k2", &[&keys.k1, &keys.k2])?;
@@ -87,8 +87,8 @@ async fn while_refreshes_run_everything_comes_under_the_new_key_and_stays_readab
         }
     }
     keys.give(&mut fleet, "k2", &[&keys.k2])?;
-    let again = rotate(&fleet, &[])?.run().await?.with_code(0)?;
-    assert!(again.stdout.contains("passed over         256"), "{}", again.stdout);
+    let again = rotated(&fleet, &[]).await?;
+    assert!(again.contains("passed over         256"), "{}", again);
     fleet.dissolve().await
 }
 
@@ -99,11 +99,11 @@ async fn a_rotation_that_was_killed_goes_on_when_it_is_started_again() -> Result
     let keys = Keys::make().await?;
     keys.give(&mut fleet, "k1", &[&keys.k1])?;
     add_many(&fleet, COUNT).await?;
-    rotate(&fleet, &[])?.run().await?.with_code(0)?;
+    rotated(&fleet, &[]).await?;
     keys.give(&mut fleet, "k2", &[&keys.k1, &keys.k2])?;
 
-    let counted = rotate(&fleet, &["--dry-run"])?.run().await?.with_code(0)?;
-    assert!(counted.stdout.contains("re-encrypted       2048"), "{}", counted.stdout);
+    let counted = rotated(&fleet, &["--dry-run"]).await?;
+    assert!(counted.contains("re-encrypted       2048"), "{}", counted);
     assert_eq!(under(&fleet, "k2").await?, 0, "a dry run writes nothing");
     let mut rotation = rotate(&fleet, &["--batch", "1"])?.start()?;
     rotation.until_it_says("done up to connection 3:", PATIENCE).await?;
@@ -116,8 +116,8 @@ async fn a_rotation_that_was_killed_goes_on_when_it_is_started_again() -> Result
     rotation.until_it_says("done up to connection 1", PATIENCE).await?;
     let stopped = rotation.terminate(PATIENCE).await?.with_code(1)?;
     assert!(stopped.stdout.contains("stopped before the end; go on with --after "), "{}", stopped.stdout);
-    let rest = rotate(&fleet, &[])?.run().await?.with_code(0)?;
-    assert!(rest.stdout.contains("rows read          1024"), "{}", rest.stdout);
+    let rest = rotated(&fleet, &[]).await?;
+    assert!(rest.contains("rows read          1024"), "{}", rest);
     assert_eq!((under(&fleet, "k1").await?, under(&fleet, "k2").await?), (0, COUNT));
     fleet.dissolve().await
 }
@@ -129,14 +129,14 @@ async fn encryption_is_turned_off_again_and_every_row_stands_as_before() -> Resu
     keys.give(&mut fleet, "k1", &[&keys.k1])?;
     fleet.add([NewConnection::fynd(1, 300), NewConnection::very(2, 300)]).await?;
     let before = [input_fields(&fleet, 1).await?, input_fields(&fleet, 2).await?];
-    rotate(&fleet, &[])?.run().await?.with_code(0)?;
+    rotated(&fleet, &[]).await?;
     let refused = rotate(&fleet, &["--to-plaintext"])?.run().await?.with_code(78)?;
     assert!(refused.stderr.contains("keys.toml: primary is set"), "{}", refused.stderr);
 
     keys.give(&mut fleet, "", &[&keys.k1])?;
     let refused = rotate(&fleet, &[])?.run().await?.with_code(78)?;
     assert!(refused.stderr.contains("keys.toml: primary is \"\""), "{}", refused.stderr);
-    rotate(&fleet, &["--to-plaintext"])?.run().await?.with_code(0)?;
+    rotated(&fleet, &["--to-plaintext"]).await?;
     fleet.environment.remove("FRESHET_ENCRYPTION__KEY_FILE");
     assert_eq!([input_fields(&fleet, 1).await?, input_fields(&fleet, 2).await?], before);
     assert_eq!(fleet.stored(1).await?.access_token.as_deref(), Some("old-1"));

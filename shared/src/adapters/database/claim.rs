@@ -9,7 +9,9 @@ use super::Database;
 use super::error::during;
 use super::table::{RefreshAttempt, TokenRefresh};
 use crate::domain::connection::{ConnectionState, Generation};
-use crate::ports::store::{Claim, DueConnection, DuePage, DueScan, PageKey, ScanStore, StoreError};
+use crate::ports::store::{
+    Claim, DueConnection, DuePage, DueScan, EndingGrant, PageKey, ScanStore, StoreError,
+};
 
 /// Rows of history that one call deletes at most, so that no statement holds locks for long.
 const PRUNED_AT_ONCE: u64 = 5_000;
@@ -57,6 +59,15 @@ impl ScanStore for Database {
 
     async fn paused_providers(&self) -> Result<Vec<String>, StoreError> {
         self.read_paused_providers().await
+    }
+
+    async fn ending_grants(
+        &self,
+        integration_type: &str,
+        before: DateTime<Utc>,
+        limit: u32,
+    ) -> Result<Vec<EndingGrant>, StoreError> {
+        self.read_ending_grants(integration_type, before, limit).await
     }
 
     async fn prune_attempts(&self, before: DateTime<Utc>) -> Result<u64, StoreError> {

@@ -38,18 +38,35 @@ impl Database {
 
     fn fence(&self, commit: &Commit) -> UpdateStatement {
         let nothing = || Value::ChronoDateTimeUtc(None);
-        Query::update()
+        let state = match commit.expires_at {
+            Some(_) => ConnectionState::Active,
+            None => ConnectionState::Unmonitored,
+        };
+        let mut update = Query::update();
+        if commit.refresh_token.is_some() || commit.refresh_token_expires_at.is_some() {
+            let expires_at = self.maybe_instant(commit.refresh_token_expires_at);
+            update.value(TokenRefresh::RefreshTokenExpiresAt, expires_at);
+        }
+        update
             .table(TokenRefresh::Table)
             .value(TokenRefresh::Generation, commit.spent.next().0)
-            .value(TokenRefresh::State, ConnectionState::Active.as_str())
+            .value(TokenRefresh::State, state.as_str())
             .value(TokenRefresh::RefreshAt, self.maybe_instant(commit.refresh_at))
             .value(TokenRefresh::NextAttemptAt, nothing())
             .value(TokenRefresh::QueuedUntil, nothing())
+            .value(TokenRefresh::LeaseOwner, Value::String(None))
+            .value(TokenRefresh::LeaseUntil, nothing())
+            .value(TokenRefresh::AttemptId, Value::String(None))
+            .value(TokenRefresh::AttemptSentAt, nothing())
+            .value(TokenRefresh::WaitingFingerprint, Value::String(None))
             .value(TokenRefresh::Failures, 0)
             .value(TokenRefresh::GrantFailures, 0)
             .value(TokenRefresh::FailureClass, Value::String(None))
             .value(TokenRefresh::FailureDetail, Value::String(None))
-            .value(TokenRefresh::LifetimeS, commit.lifetime.num_seconds())
+            .value(
+                TokenRefresh::LifetimeS,
+                Value::BigInt(commit.lifetime.map(|lifetime| lifetime.num_seconds())),
+            )
             .value(TokenRefresh::LastSuccessAt, self.instant(commit.generated_at))
             .and_where(Expr::col(TokenRefresh::ConnectionId).eq(commit.connection_id.0))
             .and_where(Expr::col(TokenRefresh::Generation).eq(commit.spent.0))
@@ -62,10 +79,16 @@ impl Database {
             Some(expiry) => self.expiry().eq(self.moment(expiry)),
             None => self.never_refreshed(),
         };
-        Query::update()
+        let mut update = Query::update();
+        // In the same statement as the access token: neither is ever stored without the other.
+        if let Some(refresh_token) = &commit.refresh_token {
+            let refresh_token = self.sealed(SecretColumn::RefreshToken, commit.connection_id, refresh_token);
+            update.value(Connection::RefreshToken, refresh_token.expose());
+        }
+        update
             .table(Connection::Table)
             .value(Connection::AccessToken, access_token.expose())
-            .value(Connection::AccessTokenExpiryAt, self.instant(commit.expires_at))
+            .value(Connection::AccessTokenExpiryAt, self.maybe_instant(commit.expires_at))
             // A column of whole seconds may round up, and no token was generated in the future.
             .value(Connection::AccessTokenGeneratedOn, self.instant(commit.generated_at.trunc_subsecs(0)))
             .and_where(Expr::col((Connection::Table, Connection::Id)).eq(commit.connection_id.0))

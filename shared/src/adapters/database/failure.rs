@@ -1,14 +1,13 @@
 //! Writing a failure down: the row holds the backoff, so that it survives every process.
 
-use chrono::{DateTime, Utc};
 use sea_orm::sea_query::{Expr, ExprTrait, Query};
 use sea_orm::{ConnectionTrait, DbErr, TransactionTrait, Value};
 
 use super::Database;
 use super::error::during;
 use super::table::{RefreshAttempt, TokenRefresh};
-use crate::domain::connection::{ConnectionId, Generation};
-use crate::ports::store::{FailureRecord, StoreError};
+use crate::domain::connection::ConnectionState;
+use crate::ports::store::{FailureRecord, Release, StoreError};
 
 /// As wide as the column.
 const LONGEST_DETAIL: usize = 500;
@@ -22,17 +21,31 @@ impl Database {
         let class = record.failure.class.as_str();
         let detail: String = record.failure.detail.chars().take(LONGEST_DETAIL).collect();
         let transaction = self.connection.begin().await?;
-        let update = Query::update()
+        let mut update = Query::update();
+        if !record.is_standing_kept {
+            update
+                .value(TokenRefresh::State, record.state.as_str())
+                .value(TokenRefresh::LeaseOwner, Value::String(None))
+                .value(TokenRefresh::LeaseUntil, Value::ChronoDateTimeUtc(None))
+                .value(TokenRefresh::GrantFailures, record.grant_failures)
+                .value(TokenRefresh::WaitingFingerprint, record.fingerprint.clone());
+        }
+        if !record.is_standing_kept && !record.is_attempt_open {
+            update
+                .value(TokenRefresh::AttemptId, Value::String(None))
+                .value(TokenRefresh::AttemptSentAt, Value::ChronoDateTimeUtc(None));
+        }
+        if record.is_counted {
+            update.value(TokenRefresh::Failures, Expr::col(TokenRefresh::Failures).add(1));
+        }
+        update
             .table(TokenRefresh::Table)
-            .value(TokenRefresh::State, record.state.as_str())
             .value(TokenRefresh::NextAttemptAt, self.instant(record.next_attempt_at))
             .value(TokenRefresh::QueuedUntil, Value::ChronoDateTimeUtc(None))
-            .value(TokenRefresh::Failures, Expr::col(TokenRefresh::Failures).add(1))
             .value(TokenRefresh::FailureClass, class)
             .value(TokenRefresh::FailureDetail, detail.as_str())
             .and_where(Expr::col(TokenRefresh::ConnectionId).eq(record.connection_id.0))
-            .and_where(Expr::col(TokenRefresh::Generation).eq(record.generation.0))
-            .to_owned();
+            .and_where(Expr::col(TokenRefresh::Generation).eq(record.generation.0));
         if transaction.execute(&update).await?.rows_affected() == 0 {
             transaction.rollback().await?;
             return Ok(false);
@@ -61,20 +74,26 @@ impl Database {
         Ok(true)
     }
 
-    pub(super) async fn end_claim(
-        &self,
-        connection_id: ConnectionId,
-        generation: Generation,
-        next_attempt_at: Option<DateTime<Utc>>,
-    ) -> Result<(), StoreError> {
-        let statement = Query::update()
+    pub(super) async fn end_claim(&self, release: &Release) -> Result<(), StoreError> {
+        let mut update = Query::update();
+        if release.is_recovered {
+            update
+                .value(TokenRefresh::State, ConnectionState::Active.as_str())
+                .value(TokenRefresh::Failures, 0)
+                .value(TokenRefresh::GrantFailures, 0)
+                .value(TokenRefresh::FailureClass, Value::String(None))
+                .value(TokenRefresh::FailureDetail, Value::String(None))
+                .value(TokenRefresh::WaitingFingerprint, Value::String(None))
+                .value(TokenRefresh::AttemptId, Value::String(None))
+                .value(TokenRefresh::AttemptSentAt, Value::ChronoDateTimeUtc(None));
+        }
+        update
             .table(TokenRefresh::Table)
             .value(TokenRefresh::QueuedUntil, Value::ChronoDateTimeUtc(None))
-            .value(TokenRefresh::NextAttemptAt, self.maybe_instant(next_attempt_at))
-            .and_where(Expr::col(TokenRefresh::ConnectionId).eq(connection_id.0))
-            .and_where(Expr::col(TokenRefresh::Generation).eq(generation.0))
-            .to_owned();
-        self.connection.execute(&statement).await.map_err(during("release a connection"))?;
+            .value(TokenRefresh::NextAttemptAt, self.maybe_instant(release.next_attempt_at))
+            .and_where(Expr::col(TokenRefresh::ConnectionId).eq(release.connection_id.0))
+            .and_where(Expr::col(TokenRefresh::Generation).eq(release.generation.0));
+        self.connection.execute(&update).await.map_err(during("release a connection"))?;
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! Reading what a refresh needs.
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
+use chrono::TimeDelta;
 use sea_orm::sea_query::{Alias, Expr, ExprTrait, Order, Query};
 use sea_orm::{ConnectionTrait, DbErr, QueryResult};
 
@@ -13,9 +13,10 @@ use super::table::{Channels, Connection, ProviderControl, TokenRefresh};
 use super::value::{from_json, id, number_or_text};
 use crate::domain::channel::Channel;
 use crate::domain::connection::{ConnectionId, ConnectionState, Generation, LoadedConnection};
+use crate::domain::failure::FailureClass;
 use crate::domain::sealing::SecretColumn;
 use crate::domain::secret::Secret;
-use crate::ports::store::{Commit, Committed, FailureRecord, RefreshStore, StoreError};
+use crate::ports::store::{Attempt, Commit, Committed, FailureRecord, RefreshStore, Release, StoreError};
 
 const LOAD: &str = "load a connection";
 const CHANNELS: &str = "read a connection's channels";
@@ -41,6 +42,7 @@ impl RefreshStore for Database {
             // Compared by the database, as the scan's is, so that both mean the same under its collations.
             .expr_as(connection(Connection::IsActive).eq("active"), "is_active")
             .expr_as(text(connection(Connection::AccessToken)), "access_token")
+            .expr_as(text(connection(Connection::RefreshToken)), "refresh_token")
             .expr_as(self.readable_expiry(), "expires_at")
             // JSON is a type of its own on MySQL and a text on MariaDB; as text it reads alike.
             .expr_as(text(connection(Connection::InputFields)), "input_fields")
@@ -49,7 +51,12 @@ impl RefreshStore for Database {
             .expr_as(ours(TokenRefresh::RefreshAt), "refresh_at")
             .expr_as(ours(TokenRefresh::NextAttemptAt), "next_attempt_at")
             .expr_as(ours(TokenRefresh::LeaseUntil), "lease_until")
+            .expr_as(ours(TokenRefresh::AttemptSentAt), "attempt_sent_at")
             .expr_as(ours(TokenRefresh::Failures), "failures")
+            .expr_as(ours(TokenRefresh::GrantFailures), "grant_failures")
+            .expr_as(ours(TokenRefresh::FailureClass), "failure_class")
+            .expr_as(ours(TokenRefresh::LifetimeS), "lifetime_s")
+            .expr_as(ours(TokenRefresh::WaitingFingerprint), "waiting_fingerprint")
             .expr_as(Expr::exists(paused), "is_paused")
             .from(Connection::Table)
             .inner_join(
@@ -93,6 +100,10 @@ impl RefreshStore for Database {
         Ok(result.rows_affected() > 0)
     }
 
+    async fn begin_attempt(&self, attempt: &Attempt) -> Result<bool, StoreError> {
+        self.open_attempt(attempt).await
+    }
+
     async fn commit(&self, commit: &Commit) -> Result<Committed, StoreError> {
         self.store_credential(commit).await
     }
@@ -101,13 +112,8 @@ impl RefreshStore for Database {
         self.store_failure(failure).await
     }
 
-    async fn release(
-        &self,
-        connection_id: ConnectionId,
-        generation: Generation,
-        next_attempt_at: Option<DateTime<Utc>>,
-    ) -> Result<(), StoreError> {
-        self.end_claim(connection_id, generation, next_attempt_at).await
+    async fn release(&self, release: &Release) -> Result<(), StoreError> {
+        self.end_claim(release).await
     }
 }
 
@@ -122,25 +128,33 @@ pub(super) fn text(column: Expr) -> Expr {
 }
 
 fn loaded(database: &Database, id: ConnectionId, row: &QueryResult) -> Result<LoadedConnection, StoreError> {
-    let state: String = column(row, "state")?;
+    let state = ConnectionState::parse(&column::<String>(row, "state")?)
+        .ok_or_else(|| unreadable("state holds a word that this build does not know"))?;
     let failures = u32::try_from(column::<i32>(row, "failures")?).unwrap_or(0);
     let secret = |name, place| {
         let text = column::<Option<String>>(row, name)?.map(Secret::new);
-        database.opened(place, id, text).map_err(unreadable_secret(LOAD, failures))
+        database.opened(place, id, text).map_err(unreadable_secret(LOAD, failures, state))
     };
     Ok(LoadedConnection {
         id,
         is_active: column::<Option<bool>>(row, "is_active")?.unwrap_or(false),
         access_token: secret("access_token", SecretColumn::AccessToken)?,
+        refresh_token: secret("refresh_token", SecretColumn::RefreshToken)?,
         expires_at: column(row, "expires_at")?,
         input_fields: secret("input_fields", SecretColumn::InputFields)?,
         generation: Generation(column(row, "generation")?),
-        state: ConnectionState::parse(&state)
-            .ok_or_else(|| unreadable("state holds a word that this build does not know"))?,
+        state,
         refresh_at: column(row, "refresh_at")?,
         next_attempt_at: column(row, "next_attempt_at")?,
         leased_until: column(row, "lease_until")?,
+        attempt_sent_at: column(row, "attempt_sent_at")?,
         failures,
+        grant_failures: u32::try_from(column::<i32>(row, "grant_failures")?).unwrap_or(0),
+        // A word of a newer version is no failure that this one would judge by.
+        failure_class: column::<Option<String>>(row, "failure_class")?
+            .and_then(|word| FailureClass::parse(&word)),
+        lifetime: column::<Option<i64>>(row, "lifetime_s")?.and_then(TimeDelta::try_seconds),
+        waiting_fingerprint: column(row, "waiting_fingerprint")?,
         is_paused: column(row, "is_paused")?,
     })
 }

@@ -1,6 +1,6 @@
 //! Finding due connections: keyset pages over an index, one joined query per page.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::sea_query::{Cond, Expr, ExprTrait, Order, Query, SelectStatement, SimpleExpr};
 use sea_orm::{ConnectionTrait, DbErr, QueryResult};
 
@@ -9,7 +9,10 @@ use super::error::during;
 use super::table::{Channels, Connection, ProviderControl, TokenRefresh};
 use super::value::{FIRST_INSTANT, id};
 use crate::domain::connection::{ConnectionId, ConnectionState, Generation};
-use crate::ports::store::{Due, DueConnection, DuePage, DueScan, PageKey, StoreError, UnreadableRow};
+use crate::domain::window::is_plan_for;
+use crate::ports::store::{
+    Due, DueConnection, DuePage, DueScan, EndingGrant, PageKey, StoreError, UnreadableRow,
+};
 
 const OPERATION: &str = "find due connections";
 
@@ -26,6 +29,7 @@ impl Database {
         let mut page = DuePage::default();
         for row in &rows {
             match due_connection(row) {
+                Ok(due) if matches!(scan.due, Due::Planned(_)) && !is_planned(&due, row) => {}
                 Ok(due) => page.due.push(due),
                 Err(error) => page.unreadable.push(UnreadableRow {
                     connection_id: id(row, "id").ok().map(ConnectionId),
@@ -48,12 +52,15 @@ impl Database {
         let id = || Expr::col((Connection::Table, Connection::Id));
         let expiry = || self.expiry();
         let next_attempt = || Expr::col((TokenRefresh::Table, TokenRefresh::NextAttemptAt));
+        let refresh_at = || Expr::col((TokenRefresh::Table, TokenRefresh::RefreshAt));
         let mut select = Query::select();
         select
             .expr_as(id(), "id")
             .expr_as(self.readable_expiry(), "expires_at")
             .expr_as(Expr::col((TokenRefresh::Table, TokenRefresh::Generation)), "generation")
             .expr_as(next_attempt(), "next_attempt_at")
+            .expr_as(refresh_at(), "refresh_at")
+            .expr_as(Expr::col((TokenRefresh::Table, TokenRefresh::LifetimeS)), "lifetime_s")
             .from(Connection::Table)
             .left_join(
                 TokenRefresh::Table,
@@ -82,10 +89,24 @@ impl Database {
                     .cond_where(self.not_held_back(scan));
                 Some((expiry(), true))
             }
+            Due::Planned(later_than) => {
+                select
+                    .and_where(refresh_at().lte(self.instant(scan.now)))
+                    .cond_where(
+                        Cond::any()
+                            .add(expiry().gt(self.moment(scan.now + later_than)).and(is_in(SCANNED)))
+                            .add(
+                                expiry().is_null().and(is_in(|state| state == ConnectionState::Unmonitored)),
+                            ),
+                    )
+                    .and_where(next_attempt().is_null().or(next_attempt().lte(self.instant(scan.now))))
+                    .and_where(self.not_queued(scan.now));
+                Some((refresh_at(), false))
+            }
             Due::NextAttempt => {
                 select
                     .and_where(next_attempt().lte(self.instant(scan.now)))
-                    .and_where(is_scanned())
+                    .and_where(is_in(ConnectionState::is_rechecked))
                     .and_where(self.not_queued(scan.now));
                 Some((next_attempt(), false))
             }
@@ -112,24 +133,57 @@ impl Database {
         let next_attempt = Expr::col((TokenRefresh::Table, TokenRefresh::NextAttemptAt));
         let refresh_at = Expr::col((TokenRefresh::Table, TokenRefresh::RefreshAt));
         let expiry = self.expiry();
-        let enrolled = Cond::all()
-            .add(is_scanned())
-            .add(next_attempt.clone().is_null().or(next_attempt.lte(self.instant(scan.now))))
-            .add(self.not_queued(scan.now))
-            .add(
-                Cond::any()
+        let enrolled =
+            Cond::all()
+                .add(is_in(SCANNED).or(
+                    is_in(|state| state == ConnectionState::Unmonitored).and(self.expiry().is_not_null()),
+                ))
+                .add(next_attempt.clone().is_null().or(next_attempt.lte(self.instant(scan.now))))
+                .add(self.not_queued(scan.now))
+                .add(
+                    Cond::any()
                     .add(refresh_at.clone().is_null())
                     .add(refresh_at.clone().lte(self.instant(scan.now)))
                     // Somebody else stored a token that dies before the plan of the one before.
                     .add(expiry.clone().lte(self.comparable(refresh_at)))
                     .add(expiry.is_null()),
-            );
+                );
         Cond::any().add(Expr::col((TokenRefresh::Table, TokenRefresh::ConnectionId)).is_null()).add(enrolled)
     }
 
     pub(super) fn not_queued(&self, now: DateTime<Utc>) -> SimpleExpr {
         let queued_until = Expr::col((TokenRefresh::Table, TokenRefresh::QueuedUntil));
         queued_until.clone().is_null().or(queued_until.lte(self.instant(now)))
+    }
+
+    pub(super) async fn read_ending_grants(
+        &self,
+        integration_type: &str,
+        before: DateTime<Utc>,
+        limit: u32,
+    ) -> Result<Vec<EndingGrant>, StoreError> {
+        let ends_at = || Expr::col((TokenRefresh::Table, TokenRefresh::RefreshTokenExpiresAt));
+        let id = (TokenRefresh::Table, TokenRefresh::ConnectionId);
+        let statement = Query::select()
+            .expr_as(Expr::col(id), "id")
+            .expr_as(ends_at(), "ends_at")
+            .from(TokenRefresh::Table)
+            .inner_join(Connection::Table, Expr::col((Connection::Table, Connection::Id)).equals(id))
+            .and_where(Expr::col((Connection::Table, Connection::IsActive)).eq("active"))
+            .and_where(has_channel(integration_type))
+            .and_where(ends_at().lte(self.instant(before)))
+            .order_by_expr(ends_at(), Order::Asc)
+            .limit(limit.into())
+            .to_owned();
+        let operation = during("find refresh tokens that die soon");
+        let rows = self.connection.query_all(&statement).await.map_err(&operation)?;
+        let read = |row: &QueryResult| {
+            Ok(EndingGrant {
+                connection_id: ConnectionId(row.try_get("", "id")?),
+                at: row.try_get("", "ends_at")?,
+            })
+        };
+        rows.iter().map(|row| read(row).map_err(&operation)).collect()
     }
 
     pub(super) async fn read_paused_providers(&self) -> Result<Vec<String>, StoreError> {
@@ -144,9 +198,11 @@ impl Database {
     }
 }
 
-fn is_scanned() -> SimpleExpr {
+const SCANNED: fn(ConnectionState) -> bool = ConnectionState::is_scanned;
+
+fn is_in(belongs: fn(ConnectionState) -> bool) -> SimpleExpr {
     let states =
-        ConnectionState::ALL.into_iter().filter(|state| state.is_scanned()).map(ConnectionState::as_str);
+        ConnectionState::ALL.into_iter().filter(|state| belongs(*state)).map(ConnectionState::as_str);
     Expr::col((TokenRefresh::Table, TokenRefresh::State)).is_in(states)
 }
 
@@ -162,12 +218,23 @@ pub(super) fn has_channel(integration_type: &str) -> SimpleExpr {
     Expr::exists(channel)
 }
 
+/// A merchant's reconnect leaves an old plan behind, which no longer says anything.
+fn is_planned(due: &DueConnection, row: &QueryResult) -> bool {
+    let lifetime =
+        row.try_get::<Option<i64>>("", "lifetime_s").ok().flatten().and_then(TimeDelta::try_seconds);
+    match (due.expires_at, due.refresh_at) {
+        (Some(expires_at), Some(refresh_at)) => is_plan_for(expires_at, refresh_at, lifetime),
+        _ => true,
+    }
+}
+
 fn due_connection(row: &QueryResult) -> Result<DueConnection, DbErr> {
     Ok(DueConnection {
         connection_id: ConnectionId(id(row, "id")?),
         generation: row.try_get::<Option<i64>>("", "generation")?.map(Generation),
         expires_at: row.try_get("", "expires_at")?,
         next_attempt_at: row.try_get("", "next_attempt_at")?,
+        refresh_at: row.try_get("", "refresh_at")?,
     })
 }
 
@@ -175,6 +242,7 @@ fn due_connection(row: &QueryResult) -> Result<DueConnection, DbErr> {
 fn page_key(due: Due, row: &QueryResult) -> Result<PageKey, DbErr> {
     let at = match due {
         Due::Expiring(_) | Due::ExpiredOrExpiring(_) => row.try_get("", "expires_at")?,
+        Due::Planned(_) => row.try_get("", "refresh_at")?,
         Due::NextAttempt => row.try_get("", "next_attempt_at")?,
         Due::NeverRefreshed => None,
     };

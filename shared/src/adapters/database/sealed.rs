@@ -7,7 +7,7 @@ mod tests;
 use std::sync::Arc;
 
 use super::Database;
-use crate::domain::connection::ConnectionId;
+use crate::domain::connection::{ConnectionId, ConnectionState};
 use crate::domain::sealing::{KeyRing, Place, SealError, SecretColumn, open, open_members};
 use crate::domain::secret::Secret;
 use crate::ports::randomness::Randomness;
@@ -76,10 +76,11 @@ impl Database {
     }
 }
 
-/// As the store says it. `failures`: how many the connection had in a row.
+/// As the store says it. `failures`: how many the connection had in a row; `state`: where it stands.
 pub(super) fn unreadable_secret(
     operation: &'static str,
     failures: u32,
+    state: ConnectionState,
 ) -> impl Fn(SealError) -> StoreError + Copy {
-    move |error| StoreError::UnreadableSecret { operation, problem: error.to_string(), failures }
+    move |error| StoreError::UnreadableSecret { operation, problem: error.to_string(), failures, state }
 }

@@ -100,6 +100,8 @@ pub enum TokenRefresh {
     RefreshTokenExpiresAt,
     /// When the last credential was stored.
     LastSuccessAt,
+    /// What tells whether somebody gave the connection other credentials since it began to wait for a person.
+    WaitingFingerprint,
 }
 
 /// `producer_lease`, ours: which producer scans.

@@ -120,7 +120,7 @@ impl Cache for InProcessCache {
     async fn put_token(&self, entry: &TokenEntry) -> Result<Put, CacheError> {
         let (now, id) = (self.clock.now(), entry.connection_id);
         // Redis counts in milliseconds.
-        if entry.expires_at - now < TimeDelta::milliseconds(1) {
+        if entry.expires_at.is_some_and(|expires_at| expires_at - now < TimeDelta::milliseconds(1)) {
             return Ok(Put::Refused);
         }
         let mut entries = self.entries();
@@ -129,13 +129,14 @@ impl Cache for InProcessCache {
         if standing.is_some_and(|standing| standing > entry.generation.0) {
             return Ok(Put::Refused);
         }
-        entries.set(self.keys.token(id), entry.token.expose(), Some(entry.expires_at), now);
+        entries.set(self.keys.token(id), entry.token.expose(), entry.expires_at, now);
         for header in &entry.headers {
             let key = self.keys.authorization(id, &header.operation);
-            entries.set(key, header.value.expose(), header.uses_token.then_some(entry.expires_at), now);
+            let dies_at = entry.expires_at.filter(|_| header.uses_token);
+            entries.set(key, header.value.expose(), dies_at, now);
         }
-        let forgotten_at = entry.expires_at + GENERATION_OUTLIVES_TOKEN;
-        entries.set(generation, &entry.generation.to_string(), Some(forgotten_at), now);
+        let forgotten_at = entry.expires_at.map(|expires_at| expires_at + GENERATION_OUTLIVES_TOKEN);
+        entries.set(generation, &entry.generation.to_string(), forgotten_at, now);
         Ok(Put::Written)
     }
 
@@ -168,6 +169,7 @@ mod tests {
     use crate::domain::secret::Secret;
 
     fn entry(id: i64, generation: i64, expires_at: DateTime<Utc>) -> TokenEntry {
+        let expires_at = Some(expires_at);
         TokenEntry {
             connection_id: ConnectionId(id),
             generation: Generation(generation),

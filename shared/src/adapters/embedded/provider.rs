@@ -14,13 +14,13 @@ use crate::ports::provider::{CallError, ProviderCaller};
 pub type Scripted = Result<(u16, String), CallError>;
 
 /// Answers with what was put into it, in order; with nothing left, the answer is lost.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct ScriptedProvider(Mutex<State>);
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct State {
     answers: VecDeque<Scripted>,
-    endpoints: Vec<String>,
+    requests: Vec<ProviderRequest>,
 }
 
 impl ScriptedProvider {
@@ -36,7 +36,12 @@ impl ScriptedProvider {
 
     /// The templates of the URLs that were called, in order.
     pub fn calls(&self) -> Vec<String> {
-        self.state().endpoints.clone()
+        self.state().requests.iter().map(|request| request.endpoint.clone()).collect()
+    }
+
+    /// What was sent, in order.
+    pub fn requests(&self) -> Vec<ProviderRequest> {
+        self.state().requests.clone()
     }
 
     /// The state is whole between any two calls, so a panic elsewhere leaves it usable.
@@ -49,7 +54,7 @@ impl ScriptedProvider {
 impl ProviderCaller for ScriptedProvider {
     async fn call(&self, request: &ProviderRequest) -> Result<ProviderAnswer, CallError> {
         let mut state = self.state();
-        state.endpoints.push(request.endpoint.clone());
+        state.requests.push(request.clone());
         let endpoint = request.endpoint.clone();
         let scripted = state
             .answers

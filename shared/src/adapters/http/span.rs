@@ -40,6 +40,7 @@ pub(super) fn record_outcome(span: &Span, outcome: &Result<ProviderAnswer, CallE
             answer.status.to_string()
         }
         Err(CallError::Unsendable { .. }) => "unsendable".into(),
+        Err(CallError::Blocked { .. }) => "egress_blocked".into(),
         Err(CallError::NotConnected { .. }) => "not_connected".into(),
         Err(CallError::AnswerLost { .. }) => "answer_lost".into(),
         Err(CallError::TooLarge { .. }) => "answer_too_large".into(),

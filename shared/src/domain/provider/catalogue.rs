@@ -7,7 +7,9 @@ use chrono::TimeDelta;
 use thiserror::Error;
 
 use super::definition::{Definition, DefinitionError};
+use super::secrets::OperatorSecrets;
 use super::{Provider, ProviderSettings};
+use crate::domain::secret::Secret;
 
 /// The definitions that are part of the program, as file name and text.
 pub const SHIPPED: [(&str, &str); 2] = [
@@ -101,6 +103,34 @@ impl Providers {
         pools.into_iter().collect()
     }
 
+    /// Gives every provider that is scanned the secrets which its definition names. `read` fetches one provider's secret by
+    /// key, in the order in which they are tried.
+    ///
+    /// # Errors
+    /// Names the key that is not set, or says what `read` says.
+    pub fn with_secrets<E: From<CatalogueError>>(
+        mut self,
+        read: impl Fn(&str, &str) -> Result<Option<Vec<Secret>>, E>,
+    ) -> Result<Self, E> {
+        for (name, provider) in &mut self.0 {
+            if provider.integration_type.is_none() {
+                continue;
+            }
+            let mut secrets = Vec::new();
+            for declared in &provider.definition.secrets {
+                let found = read(name, &declared.key)?.filter(|list| !list.is_empty());
+                let list = found.ok_or_else(|| CatalogueError::Setting {
+                    name: name.clone(),
+                    key: format!("secrets.{}", declared.key),
+                    problem: "is not set: say where the secret is, as file:/path or env:NAME".into(),
+                })?;
+                secrets.push((declared.key.clone(), list));
+            }
+            Arc::make_mut(provider).secrets = OperatorSecrets::from_iter(secrets);
+        }
+        Ok(self)
+    }
+
     fn check_integration_types(&self) -> Result<(), CatalogueError> {
         let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
         for provider in self.iter() {
@@ -136,6 +166,18 @@ fn bind(mut definition: Definition, settings: ProviderSettings) -> Result<Provid
         Some(Ok(lifetime)) if lifetime >= TimeDelta::seconds(1) => Some(lifetime),
         Some(_) => return Err(fail("token_lifetime", "must be at least 1 s".into())),
     };
+    for key in settings.secrets.keys() {
+        if !definition.secrets.iter().any(|secret| secret.key == *key) {
+            let known: Vec<_> = definition.secrets.iter().map(|secret| secret.key.as_str()).collect();
+            let known = if known.is_empty() { "none".into() } else { known.join(", ") };
+            return Err(fail(
+                &format!("secrets.{key}"),
+                format!("the definition names no such secret; it names: {known}"),
+            ));
+        }
+    }
+    let allowed_hosts = definition.allowed_hosts.iter().cloned().chain(settings.allowed_hosts).collect();
+    definition.limits = settings.limits.or(definition.limits);
     let integration_type = settings.integration_type.or_else(|| definition.integration_type.clone());
     if integration_type.as_deref() == Some("") {
         return Err(fail("integration_type", "is empty".into()));
@@ -145,6 +187,8 @@ fn bind(mut definition: Definition, settings: ProviderSettings) -> Result<Provid
         integration_type,
         token_lifetime,
         refresh_connection_host: settings.refresh_connection_host,
+        secrets: OperatorSecrets::default(),
+        allowed_hosts,
     })
 }
 
@@ -163,7 +207,7 @@ mod tests {
     use crate::domain::connection::ConnectionId;
     use crate::domain::failure::FailureClass;
     use crate::domain::input_fields::InputFields;
-    use crate::domain::secret::Secret;
+    use crate::domain::provider::environment::Spending;
 
     fn input(value: &serde_json::Value) -> InputFields {
         InputFields::parse(Some(&Secret::new(value.to_string()))).ok().unwrap()
@@ -183,7 +227,7 @@ mod tests {
     #[test]
     fn fynds_request_is_the_contracts() {
         let input = input(&json!({"x-integration-id": "loc&1", "x-integration-token": "p+ss w%rd"}));
-        let request = shipped("fynd").token_request(&input).ok().unwrap();
+        let request = shipped("fynd").token_request(&input, Spending::default()).ok().unwrap();
         assert_eq!(request.method.as_str(), "GET");
         assert_eq!(
             request.url.expose(),
@@ -199,7 +243,8 @@ mod tests {
         let fynd = providers.get("fynd").unwrap();
         let fields = json!({"x-integration-id": "a", "x-integration-token": "b", "aggregator": "Own"});
         let url = |fields: &serde_json::Value| {
-            fynd.token_request(&input(fields)).map(|request| request.url.expose().to_owned())
+            fynd.token_request(&input(fields), Spending::default())
+                .map(|request| request.url.expose().to_owned())
         };
         assert!(url(&fields).unwrap().starts_with("https://api.fyndx1.de/hogwarts/api/v1/Own/"));
         let mut chosen = fields.clone();
@@ -214,7 +259,7 @@ mod tests {
     fn verys_request_and_headers_are_the_contracts() {
         let very = shipped("very");
         let input = input(&very_input());
-        let request = very.token_request(&input).ok().unwrap();
+        let request = very.token_request(&input, Spending::default()).ok().unwrap();
         assert_eq!(request.url.expose(), "https://oauth.kornitx.net/token");
         assert_eq!(
             request.body.as_ref().unwrap().expose(),
@@ -257,11 +302,14 @@ mod tests {
             (long, "inputFields.clientId has 256 characters"),
             (odd, "inputFields.useSandbox must be one of: false, true"),
         ] {
-            let failure = shipped("very").token_request(&input(&fields)).err().unwrap();
+            let failure = shipped("very").token_request(&input(&fields), Spending::default()).err().unwrap();
             assert_eq!(failure.class, FailureClass::Misconfigured);
             assert!(failure.detail.contains(part), "{failure}");
         }
-        let failure = shipped("fynd").token_request(&input(&json!({"x-integration-id": "a"}))).err().unwrap();
+        let failure = shipped("fynd")
+            .token_request(&input(&json!({"x-integration-id": "a"})), Spending::default())
+            .err()
+            .unwrap();
         assert!(failure.detail.contains("inputFields.x-integration-token is missing"), "{failure}");
     }
 

@@ -1,13 +1,24 @@
 //! The definition file: all that a provider needs, as data.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+mod check;
+mod lifetime;
+mod refresh_token;
+mod request;
+mod response;
+
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use serde_json::Value;
 use thiserror::Error;
 
+use super::egress::HostPattern;
 use super::template::{Template, Variable};
+use crate::domain::limits::Limits;
+
+pub use lifetime::{Lifetime, Lifetimes};
+pub use refresh_token::{RefreshToken, Rotation};
+pub use request::{Basic, BasicEncoding, JsonTemplate, Method, Request};
+pub use response::{FailureRule, Response, Success};
 
 /// A provider's definition, as in its TOML file.
 #[derive(Debug, Clone, Deserialize)]
@@ -17,21 +28,39 @@ pub struct Definition {
     pub name: String,
     /// What people call it.
     pub title: String,
+    /// The public pages that say what the file says.
+    #[serde(default)]
+    pub documentation: Vec<String>,
     /// The `channels.integrationType` of its connections, where the platform's is known.
     #[serde(default)]
     pub integration_type: Option<String>,
     /// Its queue pool: providers in one pool share queues and hold each other back.
     #[serde(default = "shared_pool")]
     pub pool: String,
+    /// The hosts that a token call may go to; needed where an input is part of the host. Otherwise those of the URL and
+    /// of the environments.
+    #[serde(default)]
+    pub allowed_hosts: Vec<HostPattern>,
     /// How a connection's environment is chosen.
+    #[serde(default)]
     pub environment: EnvironmentChoice,
     /// The environments, each with its values.
+    #[serde(default = "one_environment")]
     pub environments: BTreeMap<String, BTreeMap<String, String>>,
     /// The members of `inputFields` that are used.
     #[serde(default)]
     pub inputs: Vec<Input>,
+    /// Secrets that all connections share, for example an app's client secret.
+    #[serde(default)]
+    pub secrets: Vec<OperatorSecret>,
     /// The call that creates a token.
     pub token: Token,
+    /// The refresh token that the call spends, where it spends one.
+    #[serde(default)]
+    pub refresh_token: Option<RefreshToken>,
+    /// How often, and how often at once, it may be called.
+    #[serde(default)]
+    pub limits: Limits,
     /// The ready `Authorization` headers that the cache offers.
     #[serde(default)]
     pub authorizations: Vec<Authorization>,
@@ -42,6 +71,10 @@ pub struct Definition {
 
 fn shared_pool() -> String {
     "shared".into()
+}
+
+fn one_environment() -> BTreeMap<String, BTreeMap<String, String>> {
+    BTreeMap::from([(EnvironmentChoice::default().default, BTreeMap::new())])
 }
 
 /// How a connection's environment is chosen.
@@ -56,6 +89,12 @@ pub struct EnvironmentChoice {
     pub choices: BTreeMap<String, String>,
     /// The environment where the member is missing.
     pub default: String,
+}
+
+impl Default for EnvironmentChoice {
+    fn default() -> Self {
+        Self { choose_by: None, choices: BTreeMap::new(), default: "production".into() }
+    }
 }
 
 /// A member of `inputFields`.
@@ -75,6 +114,14 @@ pub struct Input {
     pub secret: bool,
 }
 
+/// A secret that all connections share: `providers.NAME.secrets.KEY` of the settings says where it is.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OperatorSecret {
+    /// Its key.
+    pub key: String,
+}
+
 /// The call that creates a token.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -83,81 +130,6 @@ pub struct Token {
     pub request: Request,
     /// What comes back.
     pub response: Response,
-}
-
-/// What is sent.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Request {
-    /// `GET` or `POST`.
-    pub method: Method,
-    /// Where to, without the query.
-    pub url: Template,
-    /// Query parameters in order.
-    #[serde(default)]
-    pub query: Vec<(String, Template)>,
-    /// Header fields in order.
-    #[serde(default)]
-    pub headers: Vec<(String, Template)>,
-    /// Form parameters in order (`application/x-www-form-urlencoded`).
-    #[serde(default)]
-    pub form: Vec<(String, Template)>,
-}
-
-/// The HTTP method of a token call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum Method {
-    /// GET.
-    Get,
-    /// POST.
-    Post,
-}
-
-impl Method {
-    /// As on the wire.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Get => "GET",
-            Self::Post => "POST",
-        }
-    }
-}
-
-/// What comes back. Places in the JSON answer are JSON pointers (RFC 6901).
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Response {
-    /// What the answer must say besides its status.
-    #[serde(default)]
-    pub success: Option<Success>,
-    /// Where the token stands.
-    pub access_token: String,
-    /// How long it lives.
-    pub lifetime: Lifetime,
-    /// Where an error code of RFC 6749, 5.2 stands.
-    #[serde(default)]
-    pub error: Option<String>,
-}
-
-/// A member that has to hold a value.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Success {
-    /// Where it stands.
-    pub pointer: String,
-    /// What it has to be.
-    pub equals: Value,
-}
-
-/// How long a token lives.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Lifetime {
-    /// Always as long.
-    Fixed(#[serde(with = "humantime_serde")] Duration),
-    /// As many seconds as the answer says at this pointer (RFC 6749, 5.1 `expires_in`).
-    Seconds(String),
 }
 
 /// One ready `Authorization` header.
@@ -203,146 +175,23 @@ impl Definition {
     pub fn parse(file: &str, text: &str) -> Result<Self, DefinitionError> {
         let fail = |message: String| DefinitionError { file: file.into(), message };
         let definition: Self = toml::from_str(text).map_err(|error| fail(error.to_string()))?;
-        definition.check().map_err(fail)?;
+        definition.check().map_err(|fault| fail(fault.to_string()))?;
         Ok(definition)
     }
 
-    fn check(&self) -> Result<(), String> {
-        check_name("name", &self.name)?;
-        check_name("pool", &self.pool)?;
-        let environments = self.environment.choices.values().chain([&self.environment.default]);
-        for environment in environments {
-            if !self.environments.contains_key(environment) {
-                return Err(format!("environment: `{environment}` is not one of [environments]"));
-            }
-        }
-        if self.environment.choose_by.is_none() && !self.environment.choices.is_empty() {
-            return Err("environment.choices: needs environment.choose_by".into());
-        }
-        if self.token.request.method == Method::Get && !self.token.request.form.is_empty() {
-            return Err("token.request.form: a GET request has no form".into());
-        }
-        self.check_variables()?;
-        self.check_operations()
+    /// Whether what a merchant entered is part of the host that is called.
+    pub fn is_host_made_of_inputs(&self) -> bool {
+        let is_input = |variable: &Variable| {
+            matches!(variable, Variable::Input(_) | Variable::Secret(_) | Variable::RefreshToken)
+        };
+        self.token.request.url.host_variables().any(is_input)
     }
 
-    fn check_variables(&self) -> Result<(), String> {
-        let request = &self.token.request;
-        let pairs = [("query", &request.query), ("headers", &request.headers), ("form", &request.form)];
-        let mut places = vec![("token.request.url".to_owned(), &request.url, false)];
-        for (part, pairs) in pairs {
-            places.extend(
-                pairs.iter().map(|(key, value)| (format!("token.request.{part}.{key}"), value, false)),
-            );
-        }
-        let authorizations = self.authorizations.iter().enumerate();
-        places.extend(
-            authorizations.map(|(index, one)| (format!("authorizations[{index}].value"), &one.value, true)),
-        );
-        places.extend(
-            self.refresh_connection.iter().map(|one| ("refresh_connection.url".to_owned(), &one.url, false)),
-        );
-        for (place, template, may_use_token) in places {
-            for variable in template.variables() {
-                let known = match variable {
-                    Variable::Input(key) => self.inputs.iter().any(|input| input.key == *key),
-                    // A value may be left to the operator's settings.
-                    Variable::Environment(_) => true,
-                    Variable::Setting(key) => key == "refresh_connection_host",
-                    Variable::Token => may_use_token,
-                };
-                if !known {
-                    return Err(format!(
-                        "{place}: `{{{}}}` is not declared or not allowed here",
-                        variable.name()
-                    ));
-                }
-            }
-        }
-        Ok(())
+    /// Whether a call spends the refresh token, so that it must never be sent twice.
+    pub fn rotation(&self) -> Rotation {
+        self.refresh_token.as_ref().map_or(Rotation::None, |refresh_token| refresh_token.rotation)
     }
-
-    fn check_operations(&self) -> Result<(), String> {
-        let mut seen = BTreeSet::new();
-        for (index, authorization) in self.authorizations.iter().enumerate() {
-            if authorization.operations.is_empty() {
-                return Err(format!("authorizations[{index}].operations: names no operation"));
-            }
-            for operation in &authorization.operations {
-                check_name(&format!("authorizations[{index}].operations"), operation)?;
-                if !seen.insert(operation) {
-                    return Err(format!("authorizations[{index}].operations: `{operation}` is there twice"));
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Names go into queue names, cache keys and labels.
-fn check_name(key: &str, name: &str) -> Result<(), String> {
-    let valid = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_';
-    if name.is_empty() || name.len() > 64 || !name.bytes().all(valid) {
-        return Err(format!("{key}: `{name}` is not 1 to 64 lower-case letters, digits, `-` or `_`"));
-    }
-    Ok(())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MINIMAL: &str = r#"
-name = "example"
-title = "Example"
-environment = { default = "production" }
-[environments.production]
-base_url = "https://example.test"
-[[inputs]]
-key = "user"
-[token.request]
-method = "GET"
-url = "{environment.base_url}/{input.user}"
-[token.response]
-access_token = "/token"
-lifetime = { fixed = "1h" }
-"#;
-
-    #[test]
-    fn a_minimal_definition_is_enough() {
-        let definition = Definition::parse("example.toml", MINIMAL).unwrap();
-        assert_eq!(definition.pool, "shared");
-        assert!(definition.integration_type.is_none());
-    }
-
-    #[test]
-    fn a_fault_is_named_with_file_and_key_and_line_where_it_has_one() {
-        let cases = [
-            ("title", "titel", &["line 3", "titel"][..]),
-            ("method = \"GET\"", "method = \"FETCH\"", &["line 10", "FETCH"]),
-            ("{input.user}", "{input.name}", &["token.request.url", "{input.name}"]),
-            ("{input.user}", "{token}", &["token.request.url", "{token}"]),
-            ("{input.user}", "{inputs.user}", &["line 11", "{inputs.user}"]),
-            ("default = \"production\"", "default = \"live\"", &["environment", "live"]),
-            ("name = \"example\"", "name = \"Example Shop\"", &["name", "Example Shop"]),
-            ("fixed = \"1h\"", "fixed = \"soon\"", &["line 14"]),
-            ("fixed = \"1h\"", "guessed = \"1h\"", &["line 14", "guessed"]),
-        ];
-        for (from, to, parts) in cases {
-            let error =
-                Definition::parse("example.toml", &MINIMAL.replacen(from, to, 1)).unwrap_err().to_string();
-            for part in parts.iter().chain(&["example.toml"]) {
-                assert!(error.contains(part), "{to}: `{part}` is not in: {error}");
-            }
-        }
-    }
-
-    #[test]
-    fn operations_are_named_once() {
-        let twice = format!(
-            "{MINIMAL}\n[[authorizations]]\noperations = [\"push\"]\nvalue = \"a\"\n[[authorizations]]\noperations = [\"push\"]\nvalue = \"b\"\n"
-        );
-        let error = Definition::parse("example.toml", &twice).unwrap_err();
-        assert!(error.message.contains("authorizations[1]") && error.message.contains("push"), "{error}");
-    }
-}
+mod tests;

@@ -1,4 +1,4 @@
-//! Where a connection's values come from: its input, its environment, the operator's settings.
+//! Where a connection's values come from: its input, its environment, the operator's settings and secrets.
 
 use crate::domain::failure::{Failure, FailureClass};
 use crate::domain::input_fields::InputFields;
@@ -7,11 +7,21 @@ use crate::domain::secret::Secret;
 use super::Provider;
 use super::template::Variable;
 
+/// What a token call spends besides the connection's input.
+#[derive(Clone, Copy, Default)]
+pub struct Spending<'a> {
+    /// The connection's refresh token, where it has one.
+    pub refresh_token: Option<&'a Secret>,
+    /// Which of the operator's secrets, where several are listed: 0 is the first. Beyond the end it is the last one.
+    pub secret: usize,
+}
+
 /// The values of one connection of a provider.
 pub(super) struct Values<'a> {
     provider: &'a Provider,
     input: &'a InputFields,
     environment: &'a str,
+    spending: Spending<'a>,
 }
 
 fn misconfigured(detail: String) -> Failure {
@@ -20,7 +30,11 @@ fn misconfigured(detail: String) -> Failure {
 
 impl<'a> Values<'a> {
     /// Chooses the connection's environment.
-    pub(super) fn of(provider: &'a Provider, input: &'a InputFields) -> Result<Self, Failure> {
+    pub(super) fn of(
+        provider: &'a Provider,
+        input: &'a InputFields,
+        spending: Spending<'a>,
+    ) -> Result<Self, Failure> {
         let choice = &provider.definition.environment;
         let chosen = choice.choose_by.as_deref().and_then(|key| Some((key, input.text(key)?)));
         let environment = match chosen {
@@ -30,7 +44,7 @@ impl<'a> Values<'a> {
                 misconfigured(format!("inputFields.{key} must be one of: {}", known.join(", ")))
             })?,
         };
-        Ok(Self { provider, input, environment })
+        Ok(Self { provider, input, environment, spending })
     }
 
     /// The value for a place in a template.
@@ -44,6 +58,17 @@ impl<'a> Values<'a> {
                 .as_deref()
                 .map(Secret::new)
                 .ok_or_else(|| self.unset("refresh_connection_host")),
+            Variable::Secret(key) => self
+                .provider
+                .secrets
+                .get(key, self.spending.secret)
+                .cloned()
+                .ok_or_else(|| self.unset(&format!("secrets.{key}"))),
+            Variable::RefreshToken => {
+                self.spending.refresh_token.filter(|token| !token.is_empty()).cloned().ok_or_else(|| {
+                    misconfigured("the connection has no refreshToken: the merchant has to authorise".into())
+                })
+            }
             // Definitions allow the place only where there is a token.
             Variable::Token => {
                 token.cloned().ok_or_else(|| misconfigured("{token} stands where none is".into()))

@@ -1,19 +1,26 @@
 //! From a definition and a connection's input to a request. The only place where a secret becomes part of one.
 
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
 use crate::domain::channel::Channel;
 use crate::domain::connection::ConnectionId;
-use crate::domain::failure::Failure;
+use crate::domain::failure::{Failure, FailureClass};
 use crate::domain::input_fields::InputFields;
 use crate::domain::secret::Secret;
 
 use super::Provider;
-use super::definition::Method;
-use super::environment::Values;
+use super::definition::{Basic, BasicEncoding, Method};
+use super::egress::{Egress, HostPattern};
+use super::environment::{Spending, Values};
 use super::template::{Encoding, Template, Variable};
 
 /// A request ready to be sent. Holds secrets in URL, headers and body, so it has no `Debug`.
+#[derive(Clone)]
 pub struct ProviderRequest {
     /// The method.
     pub method: Method,
@@ -25,6 +32,8 @@ pub struct ProviderRequest {
     pub headers: Vec<(String, Secret)>,
     /// The body.
     pub body: Option<Secret>,
+    /// Where it may go to.
+    pub egress: Egress,
 }
 
 /// A ready `Authorization` header.
@@ -38,39 +47,58 @@ pub struct ReadyHeader {
 }
 
 impl Provider {
-    /// The request that creates a token for the connection with this input.
+    /// The request that creates a token for the connection with this input, and with what it has to spend.
     ///
     /// # Errors
     /// [`crate::domain::failure::FailureClass::Misconfigured`], naming the input or the configuration key.
-    pub fn token_request(&self, input: &InputFields) -> Result<ProviderRequest, Failure> {
-        let values = Values::of(self, input)?;
+    pub fn token_request(
+        &self,
+        input: &InputFields,
+        spending: Spending<'_>,
+    ) -> Result<ProviderRequest, Failure> {
+        let values = Values::of(self, input, spending)?;
         // All of them, so that a header which needs one that this call does not is not missing silently.
         for declared in &self.definition.inputs {
             values.get(&Variable::Input(declared.key.clone()), None)?;
         }
         let request = &self.definition.token.request;
-        let render =
-            |template: &Template, encoding| template.render(encoding, &|variable| values.get(variable, None));
+        let value = |variable: &Variable| values.get(variable, None);
+        let render = |template: &Template, encoding| template.render(encoding, &value);
         let mut url = render(&request.url, Encoding::Url)?;
         if !request.query.is_empty() {
             let query = pairs(&request.query, Encoding::Query, &render)?;
             url = Secret::new(format!("{}?{}", url.expose(), query.expose()));
         }
-        let mut headers = Vec::with_capacity(request.headers.len() + 1);
+        let mut headers = Vec::with_capacity(request.headers.len() + 2);
         for (name, template) in &request.headers {
             headers.push((name.clone(), render(template, Encoding::Header)?));
         }
-        let mut body = None;
-        if !request.form.is_empty() {
-            headers.push(("content-type".into(), Secret::new("application/x-www-form-urlencoded")));
-            body = Some(pairs(&request.form, Encoding::Form, &render)?);
+        if let Some(basic) = &request.basic {
+            headers.push(("authorization".into(), basic_header(basic, &render)?));
         }
+        let (body, content_type) = match &request.json {
+            Some(json) => (Some(json.render(&value)?), "application/json"),
+            None if request.form.is_empty() => (None, ""),
+            None => {
+                (Some(pairs(&request.form, Encoding::Form, &render)?), "application/x-www-form-urlencoded")
+            }
+        };
+        if body.is_some() {
+            headers.push(("content-type".into(), Secret::new(content_type)));
+        }
+        // A host comes from the definition or the operator, and where an input is part of it, it must be one of the allowed.
+        let hosts = if self.definition.is_host_made_of_inputs() {
+            self.allowed_hosts.clone()
+        } else {
+            HostPattern::of_url(url.expose()).into_iter().collect()
+        };
         Ok(ProviderRequest {
             method: request.method,
             url,
             endpoint: request.url.source().into(),
             headers,
             body,
+            egress: Egress { hosts, is_named_by_operator: false },
         })
     }
 
@@ -85,7 +113,7 @@ impl Provider {
     }
 
     fn headers(&self, input: &InputFields, token: Option<&Secret>) -> Vec<ReadyHeader> {
-        let Ok(values) = Values::of(self, input) else { return Vec::new() };
+        let Ok(values) = Values::of(self, input, Spending::default()) else { return Vec::new() };
         let mut headers = Vec::new();
         for authorization in &self.definition.authorizations {
             let value = |variable: &Variable| values.get(variable, token);
@@ -110,10 +138,13 @@ impl Provider {
         channel: &Channel,
     ) -> Result<Option<ProviderRequest>, Failure> {
         let Some(endpoint) = &self.definition.refresh_connection else { return Ok(None) };
-        if self.refresh_connection_host.is_none() {
-            return Ok(None);
-        }
-        let values = Values::of(self, input)?;
+        let Some(host) = &self.refresh_connection_host else { return Ok(None) };
+        let host = host.parse::<HostPattern>().map_err(|problem| {
+            let key = format!("providers.{}.refresh_connection_host", self.name());
+            Failure::new(FailureClass::Misconfigured, format!("configuration key {key}: {problem}"))
+        })?;
+        let values = Values::of(self, input, Spending::default())?;
+        let egress = Egress { hosts: Arc::new([host]), is_named_by_operator: true };
         let url = endpoint.url.render(Encoding::Url, &|variable| values.get(variable, None))?;
         let mut body = json!(channel);
         if let Value::Object(members) = &mut body {
@@ -125,6 +156,7 @@ impl Provider {
             endpoint: endpoint.url.source().into(),
             headers: vec![("content-type".into(), Secret::new("application/json"))],
             body: Some(Secret::new(body.to_string())),
+            egress,
         }))
     }
 }
@@ -137,8 +169,39 @@ fn pairs(
 ) -> Result<Secret, Failure> {
     let mut parts = Vec::with_capacity(pairs.len());
     for (name, template) in pairs {
-        parts.push(zeroize::Zeroizing::new(format!("{name}={}", render(template, encoding)?.expose())));
+        parts.push(Zeroizing::new(format!("{name}={}", render(template, encoding)?.expose())));
     }
     let parts: Vec<&str> = parts.iter().map(|part| part.as_str()).collect();
     Ok(Secret::new(parts.join("&")))
+}
+
+/// The value of the `Authorization` header.
+fn basic_header(
+    basic: &Basic,
+    render: &dyn Fn(&Template, Encoding) -> Result<Secret, Failure>,
+) -> Result<Secret, Failure> {
+    let encoding = match basic.encoding {
+        BasicEncoding::Form => Encoding::Form,
+        BasicEncoding::Plain => Encoding::Plain,
+        BasicEncoding::Raw => Encoding::Header,
+    };
+    let (username, password) = (render(&basic.username, encoding)?, render(&basic.password, encoding)?);
+    // RFC 7617, 2: the first colon ends the user.
+    if basic.encoding != BasicEncoding::Raw && username.expose().contains(':') {
+        return Err(Failure::new(
+            FailureClass::Misconfigured,
+            format!(
+                "the user of the Basic header, {}, holds a colon, which none may: correct it",
+                basic.username.source()
+            ),
+        ));
+    }
+    let pair = Zeroizing::new(format!("{}:{}", username.expose(), password.expose()));
+    Ok(match basic.encoding {
+        BasicEncoding::Raw => Secret::new(format!("Basic {}", *pair)),
+        BasicEncoding::Form | BasicEncoding::Plain => {
+            let encoded = Zeroizing::new(STANDARD.encode(pair.as_bytes()));
+            Secret::new(format!("Basic {}", *encoded))
+        }
+    })
 }

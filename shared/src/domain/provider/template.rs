@@ -1,4 +1,5 @@
-//! Text with places: `{input.KEY}`, `{environment.KEY}`, `{setting.KEY}` and `{token}`; `{{` and `}}` are braces.
+//! Text with places: `{input.KEY}`, `{environment.KEY}`, `{setting.KEY}`, `{secret.KEY}`, `{refresh_token}` and `{token}`;
+//! `{{` and `}}` are braces.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
@@ -34,6 +35,10 @@ pub enum Variable {
     Environment(String),
     /// A value of the operator's settings.
     Setting(String),
+    /// A secret of the operator's, shared by all connections.
+    Secret(String),
+    /// The refresh token that is spent.
+    RefreshToken,
     /// The token that was granted.
     Token,
 }
@@ -49,6 +54,10 @@ pub enum Encoding {
     Form,
     /// In a header: as it is; control characters are refused.
     Header,
+    /// Inside a JSON text (RFC 8259, 7).
+    Json,
+    /// As it is: what comes of it is encoded as a whole.
+    Plain,
 }
 
 /// A template that cannot be read.
@@ -62,7 +71,7 @@ pub enum TemplateError {
     },
     /// A place that is none of the known ones.
     #[error(
-        "`{{{name}}}` is unknown: a place is {{input.KEY}}, {{environment.KEY}}, {{setting.KEY}} or {{token}}"
+        "`{{{name}}}` is unknown: a place is {{input.KEY}}, {{environment.KEY}}, {{setting.KEY}}, {{secret.KEY}}, {{refresh_token}} or {{token}}"
     )]
     UnknownVariable {
         /// What stands between the braces.
@@ -111,6 +120,8 @@ impl Variable {
             Some(("input", key)) if !key.is_empty() => Ok(Self::Input(key.into())),
             Some(("environment", key)) if !key.is_empty() => Ok(Self::Environment(key.into())),
             Some(("setting", key)) if !key.is_empty() => Ok(Self::Setting(key.into())),
+            Some(("secret", key)) if !key.is_empty() => Ok(Self::Secret(key.into())),
+            None if name == "refresh_token" => Ok(Self::RefreshToken),
             None if name == "token" => Ok(Self::Token),
             _ => Err(TemplateError::UnknownVariable { name: name.into() }),
         }
@@ -128,6 +139,19 @@ impl Template {
         self.segments.iter().filter_map(|segment| match segment {
             Segment::Text(_) => None,
             Segment::Variable(variable) => Some(variable),
+        })
+    }
+
+    /// The places that are part of the host, where the template is a URL's.
+    pub fn host_variables(&self) -> impl Iterator<Item = &Variable> {
+        let mut is_over = false;
+        self.segments.iter().filter_map(move |segment| match segment {
+            Segment::Text(text) => {
+                let authority = text.split_once("://").map_or(text.as_str(), |(_, authority)| authority);
+                is_over |= authority.contains(['/', '?', '#']);
+                None
+            }
+            Segment::Variable(variable) => (!is_over).then_some(variable),
         })
     }
 
@@ -155,7 +179,12 @@ impl Template {
 impl Encoding {
     fn write_text(self, text: &str, target: &mut String) {
         match self {
-            Self::Url | Self::Header => target.push_str(text),
+            Self::Url | Self::Header | Self::Plain => target.push_str(text),
+            Self::Json => {
+                // A text in its JSON form stands between two quotes.
+                let quoted = Zeroizing::new(serde_json::to_string(text).unwrap_or_default());
+                target.push_str(quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or_default());
+            }
             Self::Query => target.extend(utf8_percent_encode(text, RESERVED)),
             Self::Form => {
                 for (index, word) in text.split(' ').enumerate() {
@@ -184,7 +213,9 @@ impl Encoding {
             Self::Header if value.chars().any(char::is_control) => {
                 return refuse("holds a control character, which no header may");
             }
-            Self::Query | Self::Form | Self::Header => self.write_text(value, target),
+            Self::Query | Self::Form | Self::Header | Self::Json | Self::Plain => {
+                self.write_text(value, target)
+            }
         }
         Ok(())
     }
@@ -197,6 +228,8 @@ impl Variable {
             Self::Input(key) => format!("input.{key}"),
             Self::Environment(key) => format!("environment.{key}"),
             Self::Setting(key) => format!("setting.{key}"),
+            Self::Secret(key) => format!("secret.{key}"),
+            Self::RefreshToken => "refresh_token".into(),
             Self::Token => "token".into(),
         }
     }
@@ -226,6 +259,8 @@ mod tests {
             (Encoding::Form, "x+a+b%26c%3D%25%2B%22%2F%C3%A9"),
             (Encoding::Url, "x a%20b%26c%3D%25%2B%22%2F%C3%A9"),
             (Encoding::Header, "x a b&c=%+\"/é"),
+            (Encoding::Json, "x a b&c=%+\\\"/é"),
+            (Encoding::Plain, "x a b&c=%+\"/é"),
         ];
         for (encoding, expected) in cases {
             assert_eq!(rendered("x {input.a}", encoding, value).unwrap(), expected);
@@ -257,7 +292,28 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_host_of_a_url_ends_at_its_path() {
+        let cases = [
+            ("https://{input.shop}.example.com/{input.path}", 1),
+            ("{environment.base_url}/{input.path}", 1),
+            ("https://example.com/{input.path}?a={input.b}", 0),
+            ("https://example.com:{input.port}", 1),
+            ("{environment.scheme}://{input.host}/a", 2),
+        ];
+        for (source, expected) in cases {
+            assert_eq!(template(source).host_variables().count(), expected, "{source}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn a_json_text_stays_one(value: String) {
+            let text = rendered("{input.a}", Encoding::Json, &value).unwrap();
+            let read: String = serde_json::from_str(&format!("\"{text}\"")).unwrap();
+            prop_assert_eq!(read, value);
+        }
+
         #[test]
         fn any_text_is_read_or_refused(source: String) {
             let _ = Template::try_from(source);

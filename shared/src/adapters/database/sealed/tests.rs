@@ -70,8 +70,10 @@ async fn commit(database: &Database, id: i64, token: &str) {
         loaded_expiry: None,
         access_token: Secret::new(token),
         generated_at: DateTime::UNIX_EPOCH + TimeDelta::days(20_000),
-        expires_at: DateTime::UNIX_EPOCH + TimeDelta::days(20_001),
-        lifetime: TimeDelta::days(1),
+        expires_at: Some(DateTime::UNIX_EPOCH + TimeDelta::days(20_001)),
+        lifetime: Some(TimeDelta::days(1)),
+        refresh_token: Some(Secret::new(format!("refresh-{token}"))),
+        refresh_token_expires_at: None,
         refresh_at: None,
     };
     assert_eq!(database.commit(&commit).await, Ok(Committed::Applied(Generation(1))));
@@ -84,7 +86,11 @@ async fn a_token_is_sealed_on_its_way_in_and_plain_on_its_way_out() {
     commit(&database, 1, "s3cret").await;
     let text = stored(&database, 1).await;
     assert!(text.starts_with("freshet:1:k1:") && !text.contains("s3cret"), "{text}");
-    assert_eq!(token(load(&database, 1).await), "s3cret");
+    let loaded = load(&database, 1).await.ok().unwrap();
+    assert_eq!(loaded.refresh_token.as_ref().unwrap().expose(), "refresh-s3cret");
+    assert_eq!(token(Ok(loaded)), "s3cret");
+    let under = database.secret(ConnectionId(1), SecretColumn::RefreshToken).await.ok().unwrap().unwrap();
+    assert!(under.expose().starts_with("freshet:1:k1:"));
     let reading = database.with_sealing(Some(keys("")));
     assert_eq!(token(load(&reading, 1).await), "s3cret", "without a primary key it still opens");
     commit(&reading, 2, "next").await;

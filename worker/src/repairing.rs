@@ -1,0 +1,105 @@
+//! Bringing the cache to what MySQL holds, now or later, and ending the claim of a job that calls nobody.
+
+use chrono::{DateTime, Utc};
+use freshet_shared::domain::connection::{ConnectionId, Generation, LoadedConnection};
+use freshet_shared::domain::failure::{Failure, FailureClass};
+use freshet_shared::domain::outcome::{Cached, Outcome, Skip};
+use freshet_shared::domain::provider::Provider;
+use freshet_shared::domain::provider::definition::Rotation;
+use freshet_shared::domain::retry::History;
+use freshet_shared::ports::store::{Release, StoreError};
+
+use crate::cache_entries::repair_cache;
+use crate::refresh::Refresher;
+
+impl Refresher {
+    /// The connection as MySQL holds it.
+    pub(crate) async fn load(
+        &self,
+        provider: &Provider,
+        connection_id: ConnectionId,
+    ) -> Result<Option<LoadedConnection>, StoreError> {
+        self.store.load(connection_id, provider.name(), provider.integration_type.as_deref()).await
+    }
+}
+
+/// Somebody else stored a token first, or we did and the database's answer was lost: what stands there is what the cache
+/// has to hold.
+pub(crate) async fn overtaken(refresher: &Refresher, provider: &Provider, connection_id: ConnectionId) {
+    if let Some((connection, Cached::Failed)) = restore_cache(refresher, provider, connection_id).await {
+        plan_cache_repair(refresher, connection.id, connection.generation).await;
+    }
+}
+
+/// Writes what MySQL holds by now to the cache; nothing where that cannot be read.
+pub(crate) async fn restore_cache(
+    refresher: &Refresher,
+    provider: &Provider,
+    connection_id: ConnectionId,
+) -> Option<(LoadedConnection, Cached)> {
+    let connection = refresher.load(provider, connection_id).await.ok().flatten()?;
+    let cached = repair_cache(refresher, provider, &connection).await;
+    Some((connection, cached))
+}
+
+/// Nothing is called; what a worker that died in the middle may have left undone is done, and the claim ends where nobody
+/// else will end it.
+pub(crate) async fn skipped(
+    refresher: &Refresher,
+    provider: &Provider,
+    skip: Skip,
+    connection: Option<&LoadedConnection>,
+) -> Outcome {
+    let Some(connection) = connection else { return Outcome::Skipped(skip) };
+    let now = refresher.clock.now();
+    let next_attempt_at = match skip {
+        Skip::NotYet => connection.next_attempt_at,
+        // Should the other one have died, somebody has to look again.
+        Skip::InFlight => Some(now + refresher.in_flight),
+        Skip::Waiting(state) if state.is_rechecked() => {
+            Some(refresher.retry.recheck_at(now, refresher.randomness.next()))
+        }
+        Skip::Waiting(_) => None,
+        _ => match repair_cache(refresher, provider, connection).await {
+            Cached::Failed => Some(next_repair(refresher)),
+            Cached::Written | Cached::Newer => None,
+        },
+    };
+    // After the generation moved on, the claim is the next message's.
+    if skip != Skip::GenerationMovedOn || next_attempt_at.is_some() {
+        // Who finds a good token that this fleet did not store finds that somebody helped.
+        let is_recovered = skip == Skip::AlreadyFresh && connection.is_troubled();
+        let (connection_id, generation) = (connection.id, connection.generation);
+        let release = Release { connection_id, generation, next_attempt_at, is_recovered };
+        if let Err(error) = refresher.store.release(&release).await {
+            return Outcome::Unavailable { detail: error.to_string() };
+        }
+    }
+    Outcome::Skipped(skip)
+}
+
+/// When a cache entry is written again after the cache did not answer: spread over about a minute, because a cache that is
+/// away is away for the whole fleet.
+fn next_repair(refresher: &Refresher) -> DateTime<Utc> {
+    const AS_AFTER_FAILURES: u32 = 4;
+    let failure = Failure::new(FailureClass::Network, "");
+    let history =
+        History { failures: AS_AFTER_FAILURES, grant_failures: 0, rotation: Rotation::None, sent_at: None };
+    refresher
+        .retry
+        .after(&failure, &history, refresher.clock.now(), refresher.randomness.next())
+        .next_attempt_at
+}
+
+/// The retry scan finds the row, and the message that it publishes writes the cache again.
+pub(crate) async fn plan_cache_repair(
+    refresher: &Refresher,
+    connection_id: ConnectionId,
+    generation: Generation,
+) {
+    let next_attempt_at = Some(next_repair(refresher));
+    let release = Release { connection_id, generation, next_attempt_at, is_recovered: false };
+    if let Err(error) = refresher.store.release(&release).await {
+        tracing::error!(connection_id = connection_id.0, %error, "cache repair not planned; the next refresh writes the cache");
+    }
+}

@@ -1,0 +1,84 @@
+//! From a grant to the row and the cache. Between the answer and the commit stands nothing.
+
+use freshet_shared::domain::connection::{Grant, LoadedConnection};
+use freshet_shared::domain::failure::{Failure, FailureClass};
+use freshet_shared::domain::input_fields::InputFields;
+use freshet_shared::domain::outcome::{Cached, Outcome, Refreshed};
+use freshet_shared::domain::provider::Provider;
+use freshet_shared::persistence::persist;
+use freshet_shared::ports::store::{Commit, Committed, StoreError};
+
+use crate::cache_entries::write_cache;
+use crate::failing::{Subject, failed};
+use crate::refresh::{DATABASE_PATIENCE, Refresher};
+use crate::repairing::plan_cache_repair;
+
+pub(crate) async fn store_grant(
+    refresher: &Refresher,
+    provider: &Provider,
+    connection: &LoadedConnection,
+    input: &InputFields,
+    grant: Grant,
+) -> Outcome {
+    let now = refresher.clock.now();
+    if grant.lifetime_source.is_none() {
+        tracing::warn!(
+            connection_id = connection.id.0,
+            "the answer does not say how long the token lives: it is renewed soon; compare the provider's documentation \
+             with its definition"
+        );
+    }
+    let dies_unused_at = grant.refresh_token_expires_at.filter(|_| provider.is_kept_alive_by_use());
+    let token = grant.expires_at.zip(grant.lifetime);
+    let commit = Commit {
+        connection_id: connection.id,
+        spent: connection.generation,
+        loaded_expiry: connection.expires_at,
+        access_token: grant.access_token.clone(),
+        generated_at: now,
+        expires_at: grant.expires_at,
+        lifetime: grant.lifetime,
+        refresh_token: grant.refresh_token,
+        refresh_token_expires_at: grant.refresh_token_expires_at,
+        refresh_at: refresher.windows.refresh_at(connection.id, token, dies_unused_at, now),
+    };
+    match commit_patiently(refresher, &commit).await {
+        Ok(Committed::Applied(generation)) => {
+            let token = &grant.access_token;
+            let cached =
+                write_cache(refresher, provider, connection.id, generation, token, grant.expires_at, input)
+                    .await;
+            if cached == Cached::Failed {
+                plan_cache_repair(refresher, connection.id, generation).await;
+            }
+            Outcome::Refreshed(Refreshed {
+                generation,
+                expires_at: grant.expires_at,
+                stored_at: now,
+                lead: connection.expires_at.map(|expires_at| expires_at - now),
+                cached,
+            })
+        }
+        Ok(Committed::Stale) => Outcome::Stale,
+        Err(StoreError::Refused { problem, .. }) => {
+            let characters = grant.access_token.characters();
+            let detail = format!("the database refused the new token ({characters} characters): {problem}");
+            // A refresh token that came with it is lost, and the one before may be spent.
+            let failure = Failure::of_unknown_effect(FailureClass::UnstorableToken, detail);
+            let subject = Subject::of(connection, provider.rotation(), Some(now));
+            failed(refresher, &subject, failure, true).await
+        }
+        Err(error) => Outcome::Unavailable { detail: error.to_string() },
+    }
+}
+
+/// A granted token is worth waiting for the database, within limits.
+async fn commit_patiently(refresher: &Refresher, commit: &Commit) -> Result<Committed, StoreError> {
+    persist(
+        DATABASE_PATIENCE,
+        || refresher.store.commit(commit),
+        |error| matches!(error, StoreError::Unavailable { .. }),
+        |error, wait| tracing::warn!(connection_id = commit.connection_id.0, %error, ?wait, "token not stored yet"),
+    )
+    .await
+}

@@ -1,0 +1,311 @@
+//! Grants with refresh tokens: nothing that was spent is lost or spent twice.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use chrono::TimeDelta;
+use freshet_shared::adapters::database::Database;
+use freshet_shared::domain::connection::{ConnectionState, Generation};
+use freshet_shared::domain::failure::FailureClass;
+use freshet_shared::domain::lane::Lane;
+use freshet_shared::domain::outcome::{Failed, Outcome, Skip};
+use freshet_shared::domain::provider::ProviderSettings;
+use freshet_shared::domain::provider::answer::ProviderAnswer;
+use freshet_shared::domain::provider::catalogue::{CatalogueError, Providers};
+use freshet_shared::domain::provider::request::ProviderRequest;
+use freshet_shared::domain::secret::Secret;
+use freshet_shared::ports::provider::{CallError, ProviderCaller};
+use sea_orm::ConnectionTrait;
+
+use super::{Bench, message, noon};
+use crate::refresh::refresh;
+
+/// Takes the place of Fynd, so that the bench's rows are its connections.
+const DEFINITION: &str = r#"
+name = "fynd"
+title = "A provider whose refresh tokens are replaced"
+integration_type = "15"
+[[secrets]]
+key = "client_secret"
+[token.request]
+method = "POST"
+url = "https://rotating.test/token"
+form = [
+    ["grant_type", "refresh_token"],
+    ["refresh_token", "{refresh_token}"],
+    ["client_secret", "{secret.client_secret}"],
+]
+[token.response]
+access_token = "/access_token"
+lifetime = { seconds = "/expires_in" }
+error = "/error"
+[refresh_token]
+rotation = ROTATION
+answer = "/refresh_token"
+lifetime = { seconds = "/refresh_token_expires_in" }
+"#;
+
+const STRICT: &str = "\"strict\"";
+const LEEWAY: &str = "{ leeway = \"60s\" }";
+const GRANT: &str =
+    r#"{"access_token":"new","expires_in":3600,"refresh_token":"second","refresh_token_expires_in":86400}"#;
+
+/// A bench whose connection 1 expires in 20 minutes and has the refresh token `first`.
+async fn bench(definition: &str, rotation: &str, secrets: &[&str]) -> Bench {
+    let definition = definition.replace("ROTATION", rotation);
+    let settings: BTreeMap<String, ProviderSettings> = BTreeMap::new();
+    let providers = Providers::new(&[("rotating.toml".into(), definition)], &settings).unwrap();
+    let secrets = |_: &str, _: &str| {
+        Ok::<_, CatalogueError>(Some(secrets.iter().map(|secret| Secret::new(*secret)).collect()))
+    };
+    let bench = Bench::with(providers.with_secrets(secrets).unwrap()).await;
+    bench.add(1, 20).await;
+    bench.execute("UPDATE ie_appinstall_connection SET refreshToken = 'first'").await;
+    bench
+}
+
+async fn refreshed(bench: &Bench, generation: i64) -> Outcome {
+    refresh(&bench.refresher, &message(1, generation, Lane::Early), false).await
+}
+
+async fn failed(bench: &Bench) -> Failed {
+    match refreshed(bench, 0).await {
+        Outcome::Failed(failed) => failed,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn refresh_token(bench: &Bench) -> String {
+    bench.load(1).await.refresh_token.unwrap().expose().to_owned()
+}
+
+fn lost() -> CallError {
+    CallError::AnswerLost { endpoint: "template".into(), problem: "reset" }
+}
+
+#[tokio::test]
+async fn both_tokens_are_stored_in_one_commit_and_the_journal_is_closed() {
+    let bench = bench(DEFINITION, STRICT, &["s"]).await;
+    bench.provider.answer(200, GRANT);
+    assert_eq!(refreshed(&bench, 0).await.as_str(), "refreshed");
+    let sent = bench.provider.requests();
+    assert_eq!(
+        sent[0].body.as_ref().unwrap().expose(),
+        "grant_type=refresh_token&refresh_token=first&client_secret=s"
+    );
+    let loaded = bench.load(1).await;
+    assert_eq!(loaded.access_token.unwrap().expose(), "new");
+    assert_eq!(loaded.refresh_token.unwrap().expose(), "second");
+    assert_eq!((loaded.attempt_sent_at, loaded.leased_until), (None, None));
+    let ends = "SELECT COUNT(*) FROM token_refresh WHERE strftime('%s', refresh_token_expires_at) = strftime('%s', '2026-11-22 12:00:00')";
+    assert_eq!(bench.number(ends).await, 1);
+}
+
+#[tokio::test]
+async fn an_answer_without_a_refresh_token_keeps_the_old_one() {
+    let bench = bench(DEFINITION, "\"none\"", &["s"]).await;
+    bench.provider.answer(200, r#"{"access_token":"new","expires_in":3600}"#);
+    assert_eq!(refreshed(&bench, 0).await.as_str(), "refreshed");
+    assert_eq!(refresh_token(&bench).await, "first");
+}
+
+#[tokio::test]
+async fn a_lost_answer_of_a_strict_provider_quarantines_and_nothing_is_sent_again_until_the_merchant_helps() {
+    let bench = bench(DEFINITION, STRICT, &["s"]).await;
+    bench.provider.fail(lost());
+    let failure = failed(&bench).await;
+    assert_eq!(
+        (failure.failure.class, failure.state),
+        (FailureClass::AnswerLost, ConnectionState::Quarantined)
+    );
+    bench.clock.advance(TimeDelta::minutes(16));
+    let waiting = Outcome::Skipped(Skip::Waiting(ConnectionState::Quarantined));
+    assert_eq!(refreshed(&bench, 0).await, waiting);
+    assert_eq!(bench.provider.calls().len(), 1);
+    assert!(
+        bench.load(1).await.next_attempt_at.is_some_and(|at| at > noon() + TimeDelta::minutes(16)),
+        "looked at again"
+    );
+
+    bench.execute("UPDATE ie_appinstall_connection SET refreshToken = 'reconnected'").await;
+    bench.clock.advance(TimeDelta::minutes(16));
+    bench.provider.answer(200, GRANT);
+    assert_eq!(refreshed(&bench, 0).await.as_str(), "refreshed");
+    assert_eq!(bench.load(1).await.state, ConnectionState::Active);
+}
+
+#[tokio::test]
+async fn a_merchant_who_brings_a_fresh_token_ends_the_quarantine_without_a_call() {
+    let bench = bench(DEFINITION, STRICT, &["s"]).await;
+    bench.provider.fail(lost());
+    failed(&bench).await;
+    bench.execute("UPDATE ie_appinstall_connection SET refreshToken = 'reconnected', accessTokenExpiryAt = '2026-11-21 14:00:00'").await;
+    bench.clock.advance(TimeDelta::minutes(16));
+    assert_eq!(refreshed(&bench, 0).await, Outcome::Skipped(Skip::AlreadyFresh));
+    let loaded = bench.load(1).await;
+    assert_eq!((loaded.state, loaded.failures, loaded.attempt_sent_at), (ConnectionState::Active, 0, None));
+    assert_eq!(bench.provider.calls().len(), 1);
+}
+
+#[tokio::test]
+async fn a_lost_answer_inside_the_leeway_is_asked_for_again_at_once() {
+    let bench = bench(DEFINITION, LEEWAY, &["s"]).await;
+    bench.provider.fail(lost());
+    bench.provider.answer(200, GRANT);
+    assert_eq!(refreshed(&bench, 0).await.as_str(), "refreshed");
+    assert_eq!((bench.provider.calls().len(), refresh_token(&bench).await.as_str()), (2, "second"));
+}
+
+#[tokio::test]
+async fn inside_the_leeway_the_next_job_goes_on_and_after_it_the_connection_is_quarantined() {
+    let bench = bench(DEFINITION, LEEWAY, &["s"]).await;
+    bench.provider.fail(lost());
+    bench.provider.fail(lost());
+    let failure = failed(&bench).await;
+    assert_eq!((failure.state, failure.next_attempt_at), (ConnectionState::Active, noon()));
+    assert_eq!(bench.load(1).await.attempt_sent_at, Some(noon()));
+    bench.clock.advance(TimeDelta::seconds(50));
+    bench.provider.fail(lost());
+    bench.provider.fail(lost());
+    assert_eq!(failed(&bench).await.state, ConnectionState::Active);
+    assert_eq!(bench.load(1).await.attempt_sent_at, Some(noon()), "counted from the first call");
+    bench.clock.advance(TimeDelta::seconds(5));
+    assert_eq!(failed(&bench).await.state, ConnectionState::Quarantined);
+    assert_eq!(bench.provider.calls().len(), 4, "nothing was sent after the leeway");
+}
+
+#[tokio::test]
+async fn what_a_dead_worker_sent_is_not_sent_again_and_its_lease_is_waited_for() {
+    for (rotation, seconds, expected) in
+        [(STRICT, 1, "failed"), (LEEWAY, 53, "refreshed"), (LEEWAY, 55, "failed")]
+    {
+        let bench = bench(DEFINITION, rotation, &["s"]).await;
+        bench.execute("UPDATE token_refresh SET lease_owner = 'dead', lease_until = '2026-11-21 12:00:01', attempt_id = 'a', attempt_sent_at = '2026-11-21 12:00:00'").await;
+        assert_eq!(refreshed(&bench, 0).await, Outcome::Skipped(Skip::InFlight));
+        assert!(bench.provider.calls().is_empty());
+        bench.execute("UPDATE token_refresh SET next_attempt_at = NULL").await;
+        bench.clock.advance(TimeDelta::seconds(seconds));
+        bench.provider.answer(200, GRANT);
+        assert_eq!(refreshed(&bench, 0).await.as_str(), expected, "{rotation} after {seconds} s");
+        assert_eq!(bench.provider.calls().len(), usize::from(expected == "refreshed"));
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_says_yes_and_cannot_be_read_may_have_spent_the_token() {
+    let answers = [
+        (200, "<html>", ConnectionState::Quarantined),
+        (200, r#"{"access_token":""}"#, ConnectionState::Quarantined),
+        (504, "", ConnectionState::Quarantined),
+        (503, "", ConnectionState::Active),
+        (429, "", ConnectionState::Active),
+        (200, r#"{"error":"invalid_grant"}"#, ConnectionState::Active),
+    ];
+    for (status, body, state) in answers {
+        let bench = bench(DEFINITION, STRICT, &["s"]).await;
+        bench.provider.answer(status, body);
+        assert_eq!(failed(&bench).await.state, state, "{status} {body}");
+        let open = bench.load(1).await;
+        assert_eq!((open.attempt_sent_at, open.leased_until), (None, None), "{status} {body}");
+    }
+}
+
+#[tokio::test]
+async fn a_life_that_is_not_said_loses_no_grant() {
+    let bench = bench(DEFINITION, STRICT, &["s"]).await;
+    bench.provider.answer(200, r#"{"access_token":"new","expires_in":"soon","refresh_token":"second"}"#);
+    let outcome = refreshed(&bench, 0).await;
+    let Outcome::Refreshed(stored) = outcome else { panic!("{outcome:?}") };
+    assert_eq!(stored.expires_at, Some(noon() + TimeDelta::minutes(10)));
+    assert_eq!(refresh_token(&bench).await, "second");
+}
+
+#[tokio::test]
+async fn five_refusals_in_a_row_ask_the_merchant_and_anything_else_begins_the_count_anew() {
+    let bench = bench(DEFINITION, STRICT, &["s"]).await;
+    let refusals =
+        |count| (0..count).map(|_| (400, r#"{"error":"invalid_grant"}"#, FailureClass::InvalidGrant));
+    let answers: Vec<_> =
+        refusals(4).chain([(500, "", FailureClass::ServerError)]).chain(refusals(5)).collect();
+    let last = answers.len() - 1;
+    for (place, (status, body, class)) in answers.into_iter().enumerate() {
+        bench.provider.answer(status, body);
+        let failure = failed(&bench).await;
+        assert_eq!(failure.failure.class, class);
+        let expected = if place == last { ConnectionState::NeedsReauth } else { ConnectionState::Active };
+        assert_eq!(failure.state, expected, "answer {place}");
+        bench.execute("UPDATE token_refresh SET next_attempt_at = NULL").await;
+    }
+    let waiting = Outcome::Skipped(Skip::Waiting(ConnectionState::NeedsReauth));
+    assert_eq!(refreshed(&bench, 0).await, waiting);
+    assert_eq!(bench.provider.calls().len(), last + 1);
+}
+
+/// Refuses the grant, while somebody else changes the row.
+struct Meanwhile(Database, &'static str);
+
+#[async_trait]
+impl ProviderCaller for Meanwhile {
+    async fn call(&self, _: &ProviderRequest) -> Result<ProviderAnswer, CallError> {
+        self.0.connection().execute_unprepared(self.1).await.unwrap();
+        let body = r#"{"error":"invalid_grant"}"#.as_bytes().to_vec();
+        Ok(ProviderAnswer { status: 400, retry_after: None, body: body.into() })
+    }
+}
+
+#[tokio::test]
+async fn a_grant_that_was_refused_because_somebody_has_a_newer_one_is_no_failure() {
+    for statement in [
+        "UPDATE token_refresh SET generation = 1",
+        "UPDATE ie_appinstall_connection SET refreshToken = 'reconnected'",
+    ] {
+        let mut bench = bench(DEFINITION, STRICT, &["s"]).await;
+        let meanwhile = Meanwhile(bench.database.clone(), statement);
+        Arc::get_mut(&mut bench.refresher).unwrap().caller = Arc::new(meanwhile);
+        assert_eq!(refreshed(&bench, 0).await, Outcome::Stale, "{statement}");
+        assert_eq!(bench.load(1).await.failures, 0);
+    }
+}
+
+#[tokio::test]
+async fn the_secrets_of_the_app_are_tried_in_turn() {
+    let bench = bench(DEFINITION, STRICT, &["new", "old"]).await;
+    bench.provider.answer(401, r#"{"error":"invalid_client"}"#);
+    bench.provider.answer(200, GRANT);
+    assert_eq!(refreshed(&bench, 0).await.as_str(), "refreshed");
+    let bodies: Vec<_> = bench
+        .provider
+        .requests()
+        .iter()
+        .map(|request| request.body.as_ref().unwrap().expose().to_owned())
+        .collect();
+    assert!(
+        bodies[0].ends_with("client_secret=new") && bodies[1].ends_with("client_secret=old"),
+        "{bodies:?}"
+    );
+    bench.execute("UPDATE token_refresh SET refresh_at = NULL").await;
+    bench.execute("UPDATE ie_appinstall_connection SET accessTokenExpiryAt = '2026-11-21 12:05:00'").await;
+    for _ in 0..2 {
+        bench.provider.answer(401, r#"{"error":"invalid_client"}"#);
+    }
+    let outcome = refreshed(&bench, 1).await;
+    let Outcome::Failed(failed) = outcome else { panic!("{outcome:?}") };
+    assert_eq!(failed.failure.class, FailureClass::InvalidClient);
+    assert_eq!(bench.provider.calls().len(), 4);
+}
+
+#[tokio::test]
+async fn a_token_whose_life_nobody_knows_is_stored_and_visibly_unmonitored() {
+    let definition = DEFINITION.replace(r#"{ seconds = "/expires_in" }"#, "\"unknown\"");
+    let bench = bench(&definition, "\"none\"", &["s"]).await;
+    bench.provider.answer(200, r#"{"access_token":"new"}"#);
+    let outcome = refreshed(&bench, 0).await;
+    let Outcome::Refreshed(stored) = outcome else { panic!("{outcome:?}") };
+    assert_eq!((stored.expires_at, stored.generation), (None, Generation(1)));
+    let loaded = bench.load(1).await;
+    assert_eq!((loaded.state, loaded.expires_at), (ConnectionState::Unmonitored, None));
+    assert_eq!(bench.cached(1).as_deref(), Some("new"));
+    let waiting = Outcome::Skipped(Skip::Waiting(ConnectionState::Unmonitored));
+    assert_eq!(refreshed(&bench, 1).await, waiting);
+}

@@ -41,8 +41,10 @@ pub async fn execute(
 ) -> anyhow::Result<ExitCode> {
     match command {
         ProvidersCommand::Check(arguments) => {
-            let files =
-                definition_files(arguments.directory.as_deref(), configuration.provider_directory.as_deref())?;
+            let files = definition_files(
+                arguments.directory.as_deref(),
+                configuration.provider_directory.as_deref(),
+            )?;
             let report = check(&files);
             report.print();
             Ok(ExitCode::from(u8::from(!report.faults.is_empty())))
@@ -81,7 +83,8 @@ fn hosts(provider: &Provider) -> String {
         for (environment, values) in &definition.environments {
             for variable in &of_host {
                 let Variable::Environment(key) = variable else { continue };
-                let unset = || format!("providers.{}.environments.{environment}.{key}, not set", definition.name);
+                let unset =
+                    || format!("providers.{}.environments.{environment}.{key}, not set", definition.name);
                 hosts.push(values.get(key).and_then(|value| host_of(value)).unwrap_or_else(unset));
             }
         }

@@ -13,12 +13,13 @@ use thiserror::Error;
 
 use crate::domain::provider::ProviderSettings;
 use crate::domain::provider::catalogue::{CatalogueError, Providers};
+use crate::domain::sealing::KeyRing;
 use crate::domain::secret::Secret;
 
 pub use limits::{BreakerSection, LimitsSection};
 pub use section::{
-    CallSection, DatabaseSection, EgressSection, EventsSection, LogFormat, RabbitMqSection, RedisSection,
-    RetrySection, ScanSection, TelemetrySection, WorkerSection,
+    CallSection, DatabaseSection, EgressSection, EncryptionSection, EventsSection, LogFormat,
+    RabbitMqSection, RedisSection, RetrySection, ScanSection, TelemetrySection, WorkerSection,
 };
 
 /// The default configuration, with every key explained.
@@ -39,6 +40,9 @@ pub struct Configuration {
     pub provider_directory: Option<PathBuf>,
     /// MySQL, MariaDB or SQLite.
     pub database: DatabaseSection,
+    /// Encryption at rest.
+    #[serde(default)]
+    pub encryption: EncryptionSection,
     /// The broker.
     pub rabbitmq: RabbitMqSection,
     /// The cache.
@@ -148,7 +152,11 @@ impl Configuration {
     ///
     /// # Errors
     /// Names the key whose secret cannot be read.
-    pub fn provider_secret(&self, provider: &str, key: &str) -> Result<Option<Vec<Secret>>, ConfigurationError> {
+    pub fn provider_secret(
+        &self,
+        provider: &str,
+        key: &str,
+    ) -> Result<Option<Vec<Secret>>, ConfigurationError> {
         let sources = self.providers.get(provider).and_then(|settings| settings.secrets.get(key));
         sources.map(|sources| self.secrets.read(provider, key, sources)).transpose()
     }
@@ -177,6 +185,20 @@ impl Configuration {
             }
         }
         Ok(Providers::new(&more, &self.providers)?)
+    }
+
+    /// The keys of [`EncryptionSection::key_file`]; `None` where it is not set.
+    ///
+    /// # Errors
+    /// Names the file, and the key in it that is at fault.
+    pub fn key_ring(&self) -> Result<Option<KeyRing>, ConfigurationError> {
+        let Some(path) = &self.encryption.key_file else { return Ok(None) };
+        let file = path.display().to_string();
+        let fail = |problem: String| ConfigurationError::Key(format!("encryption.key_file: {problem}"));
+        let text = std::fs::read_to_string(path)
+            .map(Secret::new)
+            .map_err(|error| fail(format!("{file} cannot be read: {error}")))?;
+        KeyRing::parse(&file, &text).map(Some).map_err(|error| fail(error.to_string()))
     }
 
     /// A URL that this process cannot do without.

@@ -14,5 +14,6 @@ pub mod message;
 pub mod outcome;
 pub mod provider;
 pub mod retry;
+pub mod sealing;
 pub mod secret;
 pub mod window;

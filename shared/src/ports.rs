@@ -7,4 +7,5 @@ pub mod provider;
 pub mod queue;
 pub mod randomness;
 pub mod rate_limiter;
+pub mod secrets;
 pub mod store;

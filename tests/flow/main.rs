@@ -20,6 +20,7 @@ mod private_services;
 mod processes;
 mod queue;
 mod retry;
+mod sealing;
 mod servers;
 mod tracing;
 mod urgent;

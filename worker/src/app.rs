@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use chrono::TimeDelta;
-use freshet_shared::adapters::database::Database;
+use freshet_shared::adapters::database::{Database, Sealing};
 use freshet_shared::adapters::embedded::events::InProcessEvents;
 use freshet_shared::adapters::http::{HttpCaller, HttpSettings};
 use freshet_shared::adapters::rabbitmq::{Prefetch, RabbitMq, RabbitMqSettings};
@@ -77,7 +77,8 @@ impl App {
             .map_err(|error| ConfigurationError::Key(format!("redis.url: {error}")))?;
         let cache = Arc::new(cache);
         let caller = caller(configuration)?;
-        let database = Database::open(url, &configuration.database).await?;
+        let sealing = sealing(configuration)?;
+        let database = Database::open(url, &configuration.database).await?.with_sealing(sealing);
         anyhow::ensure!(
             is_current(&database).await.context("the database's version cannot be read")?,
             "the database is not migrated to this version: run `freshet migrate`"
@@ -116,6 +117,15 @@ impl App {
         self.database.close().await;
         Ok(report?)
     }
+}
+
+/// Encryption at rest, where it is turned on.
+///
+/// # Errors
+/// Names the key file and what is wrong with it.
+pub fn sealing(configuration: &Configuration) -> Result<Option<Arc<Sealing>>, ConfigurationError> {
+    let keys = configuration.key_ring()?;
+    Ok(keys.map(|keys| Arc::new(Sealing::new(keys, Arc::new(SystemRandomness)))))
 }
 
 /// Calls to providers over HTTP.

@@ -19,6 +19,8 @@ pub(crate) struct Subject {
     history: History,
     /// What tells whether somebody gave the connection other credentials since.
     fingerprint: Option<String>,
+    /// The state that the row keeps, with all that explains it.
+    kept: Option<ConnectionState>,
 }
 
 impl Subject {
@@ -38,6 +40,7 @@ impl Subject {
                 unknown_since,
             },
             fingerprint: Some(connection.fingerprint()),
+            kept: None,
         }
     }
 }
@@ -58,13 +61,15 @@ pub(crate) async fn failed(
              revoke the grant; the merchant has to authorise again"
         );
     }
+    let state = subject.kept.unwrap_or(decision.state);
     let record = FailureRecord {
         connection_id: subject.connection_id,
         generation: subject.generation,
         failure: failure.clone(),
         at,
         next_attempt_at: decision.next_attempt_at,
-        state: decision.state,
+        state,
+        is_standing_kept: subject.kept.is_some(),
         grant_failures: decision.grant_failures,
         is_counted,
         is_attempt_open: decision.is_attempt_open,
@@ -88,7 +93,7 @@ pub(crate) async fn failed(
         // Asking the provider again would not help; the claim runs out, and the connection is found again.
         Err(error) => tracing::error!(%error, "failure not written down"),
     }
-    Outcome::Failed(Failed { failure, next_attempt_at: decision.next_attempt_at, state: decision.state })
+    Outcome::Failed(Failed { failure, next_attempt_at: decision.next_attempt_at, state })
 }
 
 /// A row that cannot be read is a failure of its own, found again after its backoff; anything else is the database's.
@@ -97,15 +102,20 @@ pub(crate) async fn unusable_row(
     message: &RefreshMessage,
     error: StoreError,
 ) -> Outcome {
-    let StoreError::Unreadable { problem, .. } = error else {
-        return Outcome::Unavailable { detail: error.to_string() };
+    let (class, problem, failures, kept) = match error {
+        StoreError::Unreadable { problem, .. } => (FailureClass::Misconfigured, problem, 0, None),
+        StoreError::UnreadableSecret { problem, failures, state, .. } => {
+            (FailureClass::UnreadableSecret, problem, failures, Some(state))
+        }
+        error => return Outcome::Unavailable { detail: error.to_string() },
     };
-    let history = History { failures: 0, grant_failures: 0, rotation: Rotation::None, unknown_since: None };
+    let history = History { failures, grant_failures: 0, rotation: Rotation::None, unknown_since: None };
     let subject = Subject {
         connection_id: message.connection_id,
         generation: message.generation,
         history,
         fingerprint: None,
+        kept,
     };
-    failed(refresher, &subject, Failure::new(FailureClass::Misconfigured, problem), true).await
+    failed(refresher, &subject, Failure::new(class, problem), true).await
 }

@@ -4,6 +4,7 @@
 mod pooling;
 mod refreshing;
 mod rotating;
+mod sealing;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;

@@ -103,8 +103,11 @@ pub(super) fn in_environment(provider: &Provider, environment: Option<&str>) -> 
             definition.name,
             known()
         );
-        definition.environment =
-            EnvironmentChoice { choose_by: None, choices: Default::default(), default: environment.to_owned() };
+        definition.environment = EnvironmentChoice {
+            choose_by: None,
+            choices: Default::default(),
+            default: environment.to_owned(),
+        };
     }
     Ok(provider)
 }
@@ -115,7 +118,8 @@ fn fill_environment(provider: &mut Provider, masks: &Masks) {
     let request = &definition.token.request;
     let of_host: Vec<Variable> = request.url.host_variables().cloned().collect();
     let mut templates = vec![&request.url];
-    templates.extend(request.query.iter().chain(&request.headers).chain(&request.form).map(|(_, value)| value));
+    templates
+        .extend(request.query.iter().chain(&request.headers).chain(&request.form).map(|(_, value)| value));
     templates.extend(request.basic.iter().flat_map(|basic| [&basic.username, &basic.password]));
     templates.extend(request.json.iter().flat_map(|json| json.templates()).map(|(_, template)| template));
     let used: Vec<String> = templates

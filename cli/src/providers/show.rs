@@ -35,7 +35,10 @@ pub(super) fn show(provider: &Provider, environment: Option<&str>, masks: &Masks
         line("input", &format!("{}{secret}{}", input.key, default.unwrap_or_default()));
     }
     for secret in &definition.secrets {
-        line("operator's secret", &format!("{} (providers.{}.secrets.{})", secret.key, definition.name, secret.key));
+        line(
+            "operator's secret",
+            &format!("{} (providers.{}.secrets.{})", secret.key, definition.name, secret.key),
+        );
     }
     line("allowed hosts", &super::hosts(provider));
     line("limits", &describe::limits(provider));

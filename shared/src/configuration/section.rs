@@ -1,5 +1,6 @@
 //! The sections, each a typed struct that checks itself.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta};
@@ -52,6 +53,14 @@ impl DatabaseSection {
              user and password percent-encoded",
         ))
     }
+}
+
+/// `[encryption]`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EncryptionSection {
+    /// Where the keys are; unset: nothing is sealed.
+    pub key_file: Option<PathBuf>,
 }
 
 /// `[rabbitmq]`.

@@ -5,6 +5,7 @@ mod gcra;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -127,6 +128,13 @@ impl Rate {
             per: self.per.saturating_mul(workers.get()),
             burst: share(self.burst, workers),
         }
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let per = humantime_serde::re::humantime::format_duration(self.per);
+        write!(formatter, "{} requests in {per}, {} at once", self.requests, self.burst)
     }
 }
 

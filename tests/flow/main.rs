@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod cache;
+mod canary;
 mod columns;
 mod configuration;
 mod dev;

@@ -68,7 +68,7 @@ impl Bench {
     }
 
     async fn fail(&self, class: FailureClass) {
-        self.acquire().await.ok().expect("it is deferred").failed(class, None);
+        self.acquire().await.unwrap_or_else(|_| panic!("it is deferred")).failed(class, None);
     }
 
     /// Failures until the breaker opens.
@@ -220,7 +220,8 @@ async fn a_provider_that_fails_is_left_alone_until_one_probe_is_answered() {
 
     tokio::time::advance(OPEN_FOR).await;
     drop(bench.acquire().await.ok().unwrap());
-    let probe = bench.acquire().await.ok().expect("a probe of which nothing is known is repeated");
+    let probe =
+        bench.acquire().await.unwrap_or_else(|_| panic!("a probe of which nothing is known is repeated"));
     bench.deferred(DeferralReason::BreakerOpen).await;
     probe.succeeded();
     for _ in 0..3 {

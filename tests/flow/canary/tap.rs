@@ -1,0 +1,66 @@
+//! Copies of everything that goes through the fleet's exchanges.
+
+use anyhow::Result;
+use freshet_shared::adapters::rabbitmq::EVENTS_EXCHANGE;
+use freshet_tests::fleet::{PATIENCE, TestFleet};
+use freshet_tests::waiting::eventually;
+use lapin::options::{BasicGetOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::types::FieldTable;
+use lapin::{Channel, Connection};
+
+const QUEUE: &str = "tap";
+
+/// A queue that is bound to every exchange.
+pub(super) struct Tap {
+    connection: Connection,
+    channel: Channel,
+}
+
+impl Tap {
+    /// Waits for the exchanges, which a worker declares.
+    pub(super) async fn open(fleet: &TestFleet) -> Result<Self> {
+        let connection = fleet.vhost.connect().await?;
+        let keys = [
+            ("freshet.refresh", "shared.urgent"),
+            ("freshet.refresh", "shared.early"),
+            (EVENTS_EXCHANGE, "#"),
+        ];
+        eventually("the exchanges are declared", PATIENCE, async || {
+            // A binding to what is not there closes its channel.
+            let channel = connection.create_channel().await?;
+            channel
+                .queue_declare(QUEUE.into(), QueueDeclareOptions::default(), FieldTable::default())
+                .await?;
+            for (exchange, key) in keys {
+                let options = QueueBindOptions::default();
+                channel
+                    .queue_bind(QUEUE.into(), exchange.into(), key.into(), options, FieldTable::default())
+                    .await?;
+            }
+            channel.close(200, "".into()).await?;
+            Ok(())
+        })
+        .await?;
+        let channel = connection.create_channel().await?;
+        Ok(Self { connection, channel })
+    }
+
+    /// Body, properties and headers of each.
+    pub(super) async fn messages(&self) -> Result<Vec<Vec<u8>>> {
+        let mut messages = Vec::new();
+        let options = BasicGetOptions { no_ack: true };
+        while let Some(message) = self.channel.basic_get(QUEUE.into(), options).await? {
+            let delivery = message.delivery;
+            let mut bytes = delivery.data.clone();
+            bytes
+                .extend(format!(" {} {:?}", delivery.routing_key.as_str(), delivery.properties).into_bytes());
+            messages.push(bytes);
+        }
+        Ok(messages)
+    }
+
+    pub(super) async fn close(self) -> Result<()> {
+        self.channel.close(200, "".into()).await?;
+        Ok(self.connection.close(200, "".into()).await?)
+    }
+}

@@ -68,7 +68,7 @@ async fn run_migrate(
 }
 
 async fn run_providers(command: ProvidersCommand, configuration: &Configuration) -> anyhow::Result<ExitCode> {
-    let caller = caller(&configuration.call)?;
+    let caller = caller(configuration)?;
     providers::execute(command, configuration, caller.as_ref(), &SystemClock).await
 }
 

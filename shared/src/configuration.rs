@@ -140,7 +140,11 @@ impl Configuration {
     ///
     /// # Errors
     /// Names the key whose secret cannot be read.
-    pub fn provider_secret(&self, provider: &str, key: &str) -> Result<Option<Vec<Secret>>, ConfigurationError> {
+    pub fn provider_secret(
+        &self,
+        provider: &str,
+        key: &str,
+    ) -> Result<Option<Vec<Secret>>, ConfigurationError> {
         let sources = self.providers.get(provider).and_then(|settings| settings.secrets.get(key));
         sources.map(|sources| self.secrets.read(provider, key, sources)).transpose()
     }

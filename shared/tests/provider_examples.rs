@@ -124,26 +124,26 @@ fn every_request_is_the_documented_one() {
         for (index, example) in examples.requests.into_iter().enumerate() {
             let provider = provider(name, &example.settings, &example.secrets);
             let input = serde_json::Value::Object(example.input).to_string();
-            let input = InputFields::parse(Some(&Secret::new(input))).unwrap_or_else(|failure| panic!("{failure}"));
+            let input =
+                InputFields::parse(Some(&Secret::new(input))).unwrap_or_else(|failure| panic!("{failure}"));
             let refresh_token = example.refresh_token.map(Secret::new);
             let spending = Spending { refresh_token: refresh_token.as_ref(), secret: 0 };
             let request = provider
                 .token_request(&input, spending)
                 .unwrap_or_else(|failure| panic!("{name}, request {index}: {failure}"));
-            let headers: Vec<_> =
-                request.headers.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())).collect();
+            let headers: Vec<_> = request
+                .headers
+                .iter()
+                .map(|(name, value)| (name.clone(), value.expose().to_owned()))
+                .collect();
             let shown = (
                 request.method.as_str(),
                 request.url.expose(),
                 &headers,
                 request.body.as_ref().map(|body| body.expose()),
             );
-            let expected = (
-                example.method.as_str(),
-                example.url.as_str(),
-                &example.headers,
-                example.body.as_deref(),
-            );
+            let expected =
+                (example.method.as_str(), example.url.as_str(), &example.headers, example.body.as_deref());
             assert_eq!(shown, expected, "{name}, request {index}");
             assert!(!request.endpoint.contains("secret"), "{name}: {}", request.endpoint);
         }
@@ -181,7 +181,11 @@ fn every_answer_is_read_as_documented() {
             let refresh_token = grant.refresh_token.as_ref().map(|token| token.expose());
             assert_eq!(refresh_token, example.refresh_token.as_deref(), "{place}");
             let expected = example.refresh_token_lifetime.and_then(|text| lifetime(&text));
-            assert_eq!(grant.refresh_token_expires_at, expected.map(|lifetime| sent_at + lifetime), "{place}");
+            assert_eq!(
+                grant.refresh_token_expires_at,
+                expected.map(|lifetime| sent_at + lifetime),
+                "{place}"
+            );
         }
     }
 }

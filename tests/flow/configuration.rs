@@ -107,7 +107,10 @@ async fn what_only_producer_and_worker_need_is_checked_before_any_server_is_aske
         (("FRESHET_RABBITMQ__URL", "http://freshet:s3cret@mq"), &["rabbitmq.url", "amqp://"]),
         (("FRESHET_RABBITMQ__URL", "amqp://freshet:s3cret@mq:port"), &["rabbitmq.url"]),
         (("FRESHET_RABBITMQ__HEARTBEAT", "0s"), &["rabbitmq.heartbeat: "]),
-        (("FRESHET_PROVIDERS__FYNDD__INTEGRATION_TYPE", "16"), &["providers.fyndd", "there is no definition of that name"]),
+        (
+            ("FRESHET_PROVIDERS__FYNDD__INTEGRATION_TYPE", "16"),
+            &["providers.fyndd", "there is no definition of that name"],
+        ),
         (
             ("FRESHET_PROVIDERS__VERY__INTEGRATION_TYPE", "15"),
             &["providers.very.integration_type", "providers.fynd"],

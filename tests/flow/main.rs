@@ -14,6 +14,7 @@ mod many;
 mod migration;
 mod private_services;
 mod processes;
+mod providers_command;
 mod queue;
 mod retry;
 mod servers;

@@ -39,7 +39,8 @@ pub fn check(files: &[DefinitionFile]) -> CheckReport {
         let Some(earlier) = names.insert(name.clone(), index) else { continue };
         let Some((earlier, _)) = readings.get(earlier) else { continue };
         if !earlier.is_shipped {
-            let problem = format!("`{name}` is the name of {} too: give each definition its own", earlier.name);
+            let problem =
+                format!("`{name}` is the name of {} too: give each definition its own", earlier.name);
             if let Some((_, (reading, _))) = readings.get_mut(index) {
                 reading.add("name", problem);
             }
@@ -56,7 +57,8 @@ pub fn check(files: &[DefinitionFile]) -> CheckReport {
         };
         let (first, index) = if first < index { (first, index) } else { (index, first) };
         let Some((other, _)) = readings.get(first) else { continue };
-        let problem = format!("`{integration_type}` is the type of {} too: give each provider its own", other.name);
+        let problem =
+            format!("`{integration_type}` is the type of {} too: give each provider its own", other.name);
         if let Some((_, (reading, _))) = readings.get_mut(index) {
             reading.add("integration_type", problem);
         }
@@ -76,7 +78,8 @@ impl CheckReport {
         for (file, fault) in &self.faults {
             println!("{}", line(file, fault));
         }
-        let count = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
+        let count =
+            |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
         println!("{}, {}", count(self.files, "definition"), count(self.faults.len(), "fault"));
     }
 }

@@ -24,8 +24,10 @@ pub(super) fn rotation(provider: &Provider) -> String {
 /// The grant, as far as the request tells it.
 pub(super) fn grant(provider: &Provider) -> &'static str {
     let request = &provider.definition.token.request;
-    let mut texts: Vec<&str> = request.form.iter().chain(&request.query).map(|(_, value)| value.source()).collect();
-    texts.extend(request.json.iter().flat_map(|json| json.templates()).map(|(_, template)| template.source()));
+    let mut texts: Vec<&str> =
+        request.form.iter().chain(&request.query).map(|(_, value)| value.source()).collect();
+    texts
+        .extend(request.json.iter().flat_map(|json| json.templates()).map(|(_, template)| template.source()));
     if provider.definition.refresh_token.is_some() {
         "refresh token"
     } else if texts.contains(&"client_credentials") {
@@ -41,7 +43,8 @@ pub(super) fn limits(provider: &Provider) -> String {
     let rate = limits.rate.map(|rate| {
         format!("{} requests in {}, {} at once", rate.requests, format_duration(rate.per), rate.burst)
     });
-    let concurrency = limits.concurrency.map(|concurrency| format!("{concurrency} calls under way at a time"));
+    let concurrency =
+        limits.concurrency.map(|concurrency| format!("{concurrency} calls under way at a time"));
     let parts: Vec<String> = rate.into_iter().chain(concurrency).collect();
     if parts.is_empty() { "none known".into() } else { parts.join("; ") }
 }

@@ -35,9 +35,12 @@ pub(super) fn show(provider: &Provider, environment: Option<&str>, masks: &Masks
         line("input", &format!("{}{secret}{}", input.key, default.unwrap_or_default()));
     }
     for secret in &definition.secrets {
-        line("operator's secret", &format!("{} (providers.{}.secrets.{})", secret.key, definition.name, secret.key));
+        line(
+            "operator's secret",
+            &format!("{} (providers.{}.secrets.{})", secret.key, definition.name, secret.key),
+        );
     }
-    line("allowed hosts", &super::hosts(provider));
+    line("allowed hosts", &request.hosts.clone().unwrap_or_else(|| super::hosts(&chosen)));
     line("limits", &describe::limits(provider));
     line("", "");
     request_lines(&request, &mut line);

@@ -18,7 +18,8 @@ struct Folder(PathBuf);
 impl Folder {
     fn create() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("freshet-providers-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let name =
+            format!("freshet-providers-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let path = std::env::temp_dir().join(name);
         std::fs::create_dir(&path).unwrap();
         Self(path)
@@ -59,7 +60,10 @@ fn shown(words: &[&str], configuration: &Configuration) -> anyhow::Result<String
 
 fn assert_lines(text: &str, expected: &[&str]) {
     for line in expected {
-        assert!(text.lines().any(|shown| shown.trim() == *line || shown == *line), "no line `{line}` in\n{text}");
+        assert!(
+            text.lines().any(|shown| shown.trim() == *line || shown == *line),
+            "no line `{line}` in\n{text}"
+        );
     }
 }
 
@@ -71,7 +75,7 @@ fn a_request_is_shown_with_names_in_the_places_of_values() {
         &[
             "environment       production of production, sandbox",
             "operator's secret client_id (providers.ebay.secrets.client_id)",
-            "allowed hosts     api.ebay.com, api.sandbox.ebay.com",
+            "allowed hosts     api.ebay.com",
             "limits            none known",
             "request           POST https://api.ebay.com/identity/v1/oauth2/token",
             "authorization: Basic base64(‹secret.client_id›:‹secret.client_secret›)",
@@ -106,7 +110,10 @@ fn every_shipped_provider_can_be_shown_and_listed() {
         assert!(row.is_some_and(|row| row.contains(&provider.definition.title)), "{list}");
     }
     let row = |name: &str| list.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
-    assert!(row("fynd").contains("its own") && row("fynd").ends_with("api.fynd.com, api.fyndx1.de"), "{list}");
+    assert!(
+        row("fynd").contains("its own") && row("fynd").ends_with("api.fynd.com, api.fyndx1.de"),
+        "{list}"
+    );
     assert!(row("allegro").contains("replaced, leeway 1m"), "{list}");
     assert!(row("mercado-libre").contains("refresh token       replaced"), "{list}");
     assert!(row("zalando").contains("client credentials"), "{list}");
@@ -204,7 +211,11 @@ async fn a_refusal_is_explained_by_its_class() {
     let words = ["try", "bol", "--input", path(&input)];
     let configuration = configuration(None);
     let cases = [
-        (401, r#"{"error":"invalid_client","error_description":"s3cret-input"}"#, "class           invalid_client"),
+        (
+            401,
+            r#"{"error":"invalid_client","error_description":"s3cret-input"}"#,
+            "class           invalid_client",
+        ),
         (404, "s3cret-input", "class           rate_limited"),
         (200, "s3cret-input", "class           malformed_answer"),
     ];
@@ -263,7 +274,8 @@ async fn the_operators_secrets_come_from_the_settings_or_from_the_file() {
     let with = folder.write("b.json", r#"{"instance_id":"i","client_id":"id"}"#);
     let configuration = configuration(Some(&file));
     let body = r#"{"access_token":"a","expires_in":14400}"#;
-    let (report, calls) = tried(&["try", "wix", "--input", path(&without)], &configuration, [(200, body)]).await;
+    let (report, calls) =
+        tried(&["try", "wix", "--input", path(&without)], &configuration, [(200, body)]).await;
     let error = format!("{:#}", report.err().unwrap());
     assert!(error.contains("providers.wix.secrets.client_id") && calls == 0, "{error}");
     let (report, _) = tried(&["try", "wix", "--input", path(&with)], &configuration, [(200, body)]).await;

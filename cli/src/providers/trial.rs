@@ -80,7 +80,9 @@ pub(super) async fn make(
     let result = match answer {
         Ok(answer) => {
             let size = answer.body.len();
-            let took = format_duration(std::time::Duration::from_millis(took.as_millis().try_into().unwrap_or(u64::MAX)));
+            let took = format_duration(std::time::Duration::from_millis(
+                took.as_millis().try_into().unwrap_or(u64::MAX),
+            ));
             line("answered", &format!("{} with {size} bytes after {took}", answer.status));
             provider.interpret(&answer, sent_at, clock.now(), None)
         }
@@ -99,17 +101,29 @@ pub(super) async fn make(
             Ok(_) => "is spent; nothing of the answer was stored",
             Err(_) => "may be spent",
         };
-        line("warning", &format!("the refresh token that was given {spent}: its merchant may have to authorise again"));
+        line(
+            "warning",
+            &format!("the refresh token that was given {spent}: its merchant may have to authorise again"),
+        );
     }
     Ok(TrialReport { text, is_granted })
 }
 
-fn explain_grant(provider: &Provider, grant: &Grant, sent_at: DateTime<Utc>, line: &mut dyn FnMut(&str, &str)) {
+fn explain_grant(
+    provider: &Provider,
+    grant: &Grant,
+    sent_at: DateTime<Utc>,
+    line: &mut dyn FnMut(&str, &str),
+) {
     let response = &provider.definition.token.response;
     line("class", "granted");
-    line("access token", &format!("{} characters, from {}", grant.access_token.characters(), response.access_token));
+    line(
+        "access token",
+        &format!("{} characters, from {}", grant.access_token.characters(), response.access_token),
+    );
     let source = grant.lifetime_source.and_then(|place| response.lifetime.0.get(place));
-    let source = source.map_or_else(|| "a guess: no source said it".to_owned(), |lifetime| lifetime.describe());
+    let source =
+        source.map_or_else(|| "a guess: no source said it".to_owned(), |lifetime| lifetime.describe());
     match (grant.lifetime, grant.expires_at) {
         (Some(lifetime), Some(expires_at)) => {
             line("lifetime", &format!("{}, until {}; {source}", words(lifetime), time(expires_at)));

@@ -170,7 +170,12 @@ impl<'i> Reading<'i> {
         match (holder.get_mut(), last) {
             (DeValue::Table(table), Step::Key(key)) => table.remove(key.as_str()).is_some(),
             (DeValue::Array(items), Step::Index(index)) if *index < items.len() => {
-                *items = items.iter().enumerate().filter(|(at, _)| at != index).map(|(_, item)| item.clone()).collect();
+                *items = items
+                    .iter()
+                    .enumerate()
+                    .filter(|(at, _)| at != index)
+                    .map(|(_, item)| item.clone())
+                    .collect();
                 true
             }
             _ => self.remove(&parent),
@@ -196,8 +201,12 @@ impl<'i> Reading<'i> {
     fn is_consequence(&self, path: &KeyPath, problem: &str) -> bool {
         self.damaged.iter().any(|damaged| {
             let first = damaged.0.first();
-            let is_named = matches!(first, Some(Step::Key(key)) if problem.contains(&format!("[{key}]")));
-            let is_request = damaged.to_string().starts_with("token.request") && problem.contains("token.request has");
+            // What a table declares is in doubt where the whole of it, an entry of it, or an entry's key was.
+            let declares = damaged.0.len() < 3 || damaged.0.last() == Some(&Step::Key("key".into()));
+            let is_named =
+                declares && matches!(first, Some(Step::Key(key)) if problem.contains(&format!("[{key}]")));
+            let is_request =
+                damaged.to_string().starts_with("token.request") && problem.contains("token.request has");
             damaged.touches(path) || is_named || is_request
         })
     }
@@ -213,9 +222,9 @@ impl<'i> Reading<'i> {
         } else {
             inputs.chain(secrets).collect()
         };
-        nearest(name, candidates.iter().map(String::as_str)).filter(|meant| *meant != name).map(|meant| {
-            if name == word { meant.to_owned() } else { format!("{{{meant}}}") }
-        })
+        nearest(name, candidates.iter().map(String::as_str))
+            .filter(|meant| *meant != name)
+            .map(|meant| if name == word { meant.to_owned() } else { format!("{{{meant}}}") })
     }
 
     fn path(&self, key: &str) -> KeyPath {

@@ -101,36 +101,123 @@ fn a_fault_has_its_line_its_key_and_a_suggestion() {
     // What to write in place of what, on which line it then is, under which key, and words of the message.
     let cases: &[(&str, &str, &str, &str, &[&str])] = &[
         ("title =", "titel =", "titel", "titel", &["did you mean `title`?"]),
-        ("access_token = \"/a", "acces_token = \"/a", "acces_token", "token.response.acces_token", &["did you mean `access_token`?"]),
+        (
+            "access_token = \"/a",
+            "acces_token = \"/a",
+            "acces_token",
+            "token.response.acces_token",
+            &["did you mean `access_token`?"],
+        ),
         ("pool = \"shared\"", "colour = 1", "colour", "colour", &["is not a key", "there are name, title"]),
         ("longest = 63", "longst = 63", "longst", "inputs[0].longst", &["did you mean `longest`?"]),
         ("longest = 63", "longest = \"many\"", "longest", "inputs[0].longest", &["invalid type", "string"]),
         ("method = \"POST\"", "method = \"PSOT\"", "PSOT", "token.request.method", &["did you mean `POST`?"]),
-        ("encoding = \"form\"", "encoding = \"from\"", "basic", "token.request.basic.encoding", &["did you mean `form`?"]),
-        ("class = \"invalid_grant\"", "class = \"invalid_grand\"", "invalid_grand", "token.response.failures[0].class", &["did you mean `invalid_grant`?"]),
-        ("{ seconds = \"/expires_in\" }", "{ secnds = \"/expires_in\" }", "secnds", "token.response.lifetime", &["not a lifetime"]),
-        ("{ fixed = \"90days\" }", "{ fixde = \"90days\" }", "fixde", "refresh_token.lifetime", &["not a lifetime", "did you mean `fixed`?"]),
-        ("{ leeway = \"60s\" }", "\"strickt\"", "strickt", "refresh_token.rotation", &["did you mean `strict`?"]),
-        ("url = \"{environment.base_url}/token\"", "url = \"{enviroment.base_url}/token\"", "enviroment", "token.request.url", &["is unknown", "did you mean `environment`?"]),
-        ("[\"x-shop\", \"{input.shop}\"]", "[\"x-shop\", \"{input.shopp}\"]", "x-shop", "token.request.headers.x-shop", &["is not declared", "did you mean `{input.shop}`?"]),
-        ("{secret.client_secret}", "{secret.client_secrte}", "basic", "token.request.basic.password", &["did you mean `{secret.client_secret}`?"]),
-        ("list = [\"{input.user}\", 7]", "list = [\"{inputs.user}\", 7]", "inputs.user", "token.request.json", &["is unknown"]),
-        ("default = \"production\"", "default = \"prodution\"", "prodution", "environment.default", &["did you mean `production`?"]),
-        ("error = \"/error\"", "error = \"error\"", "error = \"error\"", "token.response.error", &["JSON pointer"]),
-        ("key = \"user\"", "key = \"shop\"", "default = \"nobody\"", "inputs[1].key", &["there twice"]),
-        ("answer = \"/refresh_token\"\n", "", "rotation", "refresh_token.rotation", &["refresh_token.answer"]),
+        (
+            "encoding = \"form\"",
+            "encoding = \"from\"",
+            "basic",
+            "token.request.basic.encoding",
+            &["did you mean `form`?"],
+        ),
+        (
+            "class = \"invalid_grant\"",
+            "class = \"invalid_grand\"",
+            "invalid_grand",
+            "token.response.failures[0].class",
+            &["did you mean `invalid_grant`?"],
+        ),
+        (
+            "{ seconds = \"/expires_in\" }",
+            "{ secnds = \"/expires_in\" }",
+            "secnds",
+            "token.response.lifetime",
+            &["not a lifetime"],
+        ),
+        (
+            "{ fixed = \"90days\" }",
+            "{ fixde = \"90days\" }",
+            "fixde",
+            "refresh_token.lifetime",
+            &["not a lifetime", "did you mean `fixed`?"],
+        ),
+        (
+            "{ leeway = \"60s\" }",
+            "\"strickt\"",
+            "strickt",
+            "refresh_token.rotation",
+            &["did you mean `strict`?"],
+        ),
+        (
+            "url = \"{environment.base_url}/token\"",
+            "url = \"{enviroment.base_url}/token\"",
+            "enviroment",
+            "token.request.url",
+            &["is unknown", "did you mean `environment`?"],
+        ),
+        (
+            "[\"x-shop\", \"{input.shop}\"]",
+            "[\"x-shop\", \"{input.shopp}\"]",
+            "x-shop",
+            "token.request.headers.x-shop",
+            &["is not declared", "did you mean `{input.shop}`?"],
+        ),
+        (
+            "{secret.client_secret}",
+            "{secret.client_secrte}",
+            "basic",
+            "token.request.basic.password",
+            &["did you mean `{secret.client_secret}`?"],
+        ),
+        (
+            "list = [\"{input.user}\", 7]",
+            "list = [\"{inputs.user}\", 7]",
+            "inputs.user",
+            "token.request.json",
+            &["is unknown"],
+        ),
+        (
+            "default = \"production\"",
+            "default = \"prodution\"",
+            "prodution",
+            "environment.default",
+            &["did you mean `production`?"],
+        ),
+        (
+            "error = \"/error\"",
+            "error = \"error\"",
+            "error = \"error\"",
+            "token.response.error",
+            &["JSON pointer"],
+        ),
+        (
+            "answer = \"/refresh_token\"\n",
+            "",
+            "rotation",
+            "refresh_token.rotation",
+            &["refresh_token.answer"],
+        ),
         ("per = \"1s\"", "per = \"soon\"", "rate", "limits.rate.per", &[]),
-        ("operations = [\"order_push\"]", "operations = []", "operations", "authorizations[0].operations", &["names no operation"]),
+        (
+            "\"*.example.com\"",
+            "\"https://example.com\"",
+            "allowed_hosts",
+            "allowed_hosts[0]",
+            &["host alone"],
+        ),
+        (
+            "operations = [\"order_push\"]",
+            "operations = []",
+            "operations",
+            "authorizations[0].operations",
+            &["names no operation"],
+        ),
     ];
     for (from, to, place, key, words) in cases {
         assert!(COMPLETE.contains(from), "{from}");
         let text = COMPLETE.replacen(from, to, 1);
         let found = lines(&text);
         assert_eq!(found.len(), 1, "{to}: {found:#?}");
-        let mut expected = line_of(&text, place);
-        if *key == "inputs[1].key" {
-            expected -= 2;
-        }
+        let expected = line_of(&text, place);
         assert!(found[0].starts_with(&format!("example.toml:{expected}:")), "{to}: {found:?}");
         assert!(found[0].contains(&format!(": {key}")), "{to}: {found:?}");
         for word in *words {
@@ -140,8 +227,22 @@ fn a_fault_has_its_line_its_key_and_a_suggestion() {
 }
 
 #[test]
+fn the_second_of_two_equal_keys_is_the_fault() {
+    let once = "[[secrets]]\nkey = \"client_secret\"\n";
+    let found = lines(&COMPLETE.replacen(once, &once.repeat(2), 1));
+    let line = line_of(COMPLETE, "[[secrets]]") + 3;
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert!(
+        found[0]
+            .starts_with(&format!("example.toml:{line}:1: secrets[1].key: `client_secret` is there twice")),
+        "{found:?}"
+    );
+}
+
+#[test]
 fn the_column_is_that_of_the_key() {
-    let found = lines(&COMPLETE.replace("success = { pointer = \"/status\"", "success = { pointr = \"/status\""));
+    let found =
+        lines(&COMPLETE.replace("success = { pointer = \"/status\"", "success = { pointr = \"/status\""));
     let column = "success = { ".len() + 1;
     assert_eq!(found.len(), 1, "{found:?}");
     assert!(found[0].contains(&format!(":{column}: token.response.success.pointr")), "{found:?}");
@@ -233,7 +334,10 @@ fn names_and_integration_types_belong_to_one_definition_each() {
     let files = [file("a.toml", COMPLETE), file("b.toml", &other)];
     let found: Vec<String> = check(&files).faults.iter().map(|(file, fault)| line(file, fault)).collect();
     assert_eq!(found.len(), 1, "{found:?}");
-    assert!(found[0].starts_with("b.toml:4:1: integration_type: `77` is the type of a.toml too"), "{found:?}");
+    assert!(
+        found[0].starts_with("b.toml:4:1: integration_type: `77` is the type of a.toml too"),
+        "{found:?}"
+    );
 }
 
 #[test]

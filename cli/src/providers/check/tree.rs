@@ -80,7 +80,9 @@ impl KeyPath {
         while !after.is_empty() {
             rest = after.strip_prefix('.').unwrap_or(after);
             let next = match node.get_ref() {
-                DeValue::Table(table) => longest_key(table, rest).map(|(key, value, after)| (Step::Key(key), value, after)),
+                DeValue::Table(table) => {
+                    longest_key(table, rest).map(|(key, value, after)| (Step::Key(key), value, after))
+                }
                 DeValue::Array(items) => numbered(items, rest).or_else(|| named_pair(items, rest)),
                 _ => None,
             };
@@ -98,7 +100,8 @@ fn longest_key<'t, 'i, 's>(table: &'t DeTable<'i>, text: &'s str) -> Option<(Str
         .iter()
         .filter_map(|(key, value)| {
             let after = text.strip_prefix(key.get_ref().as_ref())?;
-            (after.is_empty() || after.starts_with(['.', '['])).then(|| (key.get_ref().to_string(), value, after))
+            (after.is_empty() || after.starts_with(['.', '[']))
+                .then(|| (key.get_ref().to_string(), value, after))
         })
         .max_by_key(|(key, ..)| key.len())
 }
@@ -111,7 +114,8 @@ fn numbered<'t, 'i, 's>(items: &'t [Node<'i>], text: &'s str) -> Option<(Step, &
 
 /// A pair's place is that of its value.
 fn named_pair<'t, 'i, 's>(items: &'t [Node<'i>], text: &'s str) -> Option<(Step, &'t Node<'i>, &'s str)> {
-    let is_named = |item: &Node<'_>| item.get_ref().get(0).and_then(|name| name.get_ref().as_str()) == Some(text);
+    let is_named =
+        |item: &Node<'_>| item.get_ref().get(0).and_then(|name| name.get_ref().as_str()) == Some(text);
     let index = items.iter().position(is_named)?;
     Some((Step::Index(index), items.get(index)?, ""))
 }

@@ -23,7 +23,10 @@ pub const SHIPPED: [(&str, &str); 20] = [
     ("lightspeed-x.toml", include_str!("../../../providers/lightspeed-x.toml")),
     ("mercado-libre.toml", include_str!("../../../providers/mercado-libre.toml")),
     ("oauth2-client-credentials.toml", include_str!("../../../providers/oauth2-client-credentials.toml")),
-    ("oauth2-client-credentials-body.toml", include_str!("../../../providers/oauth2-client-credentials-body.toml")),
+    (
+        "oauth2-client-credentials-body.toml",
+        include_str!("../../../providers/oauth2-client-credentials-body.toml"),
+    ),
     ("oauth2-refresh-token.toml", include_str!("../../../providers/oauth2-refresh-token.toml")),
     ("oauth2-refresh-token-body.toml", include_str!("../../../providers/oauth2-refresh-token-body.toml")),
     ("shopify.toml", include_str!("../../../providers/shopify.toml")),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use freshet_shared::domain::sealing::is_key_id;
 
 /// Keeps the access tokens of marketplace connections fresh.
 #[derive(Debug, Parser)]
@@ -23,6 +24,9 @@ pub enum Command {
     Migrate(MigrateArguments),
     /// Look at provider definitions before the fleet uses them: check, list, show, try.
     Providers(ProvidersArguments),
+    /// Encryption at rest: make keys, and bring stored secrets under a new one.
+    #[command(subcommand)]
+    Secrets(SecretsCommand),
 }
 
 /// `freshet dev`.
@@ -123,6 +127,50 @@ pub struct TryArguments {
     /// Spend a refresh token that is replaced when it is used: the new one is thrown away.
     #[arg(long)]
     pub spend: bool,
+}
+
+/// `freshet secrets`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum SecretsCommand {
+    /// Seal with the primary key all stored secrets that are in plain text or under another key, while the fleet runs.
+    Rotate(RotateArguments),
+    /// Print a line with a new key for the key file.
+    GenerateKey(GenerateKeyArguments),
+}
+
+/// `freshet secrets rotate`.
+#[derive(Debug, Clone, Args)]
+pub struct RotateArguments {
+    /// Configuration file; environment variables override it.
+    #[arg(long, env = "FRESHET_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Connections that are read at once.
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub batch: u32,
+    /// Begin behind this connection id: where a run before this one says that it stands.
+    #[arg(long, value_name = "ID")]
+    pub after: Option<i64>,
+    /// Count only; write nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Turn encryption off: write all sealed secrets in plain text. The key file's `primary` has to be "".
+    #[arg(long)]
+    pub to_plaintext: bool,
+}
+
+/// `freshet secrets generate-key`.
+#[derive(Debug, Clone, Args)]
+pub struct GenerateKeyArguments {
+    /// The key's id: up to 32 letters, digits, `-`, `_` or `.`; without it, today's date.
+    #[arg(long, value_parser = key_id)]
+    pub id: Option<String>,
+}
+
+fn key_id(text: &str) -> Result<String, String> {
+    if is_key_id(text) {
+        return Ok(text.to_owned());
+    }
+    Err("must be 1 to 32 letters, digits, `-`, `_` or `.`".into())
 }
 
 fn token_lifetime(text: &str) -> Result<Duration, String> {

@@ -6,4 +6,5 @@ pub mod arguments;
 pub mod dev;
 pub mod migrate;
 pub mod providers;
+pub mod secrets;
 pub mod simulator;

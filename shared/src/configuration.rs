@@ -1,5 +1,6 @@
 //! The configuration: defaults, then a file, then the environment; read once at start, checked as a whole.
 
+mod limits;
 mod secrets;
 mod section;
 
@@ -12,11 +13,13 @@ use thiserror::Error;
 
 use crate::domain::provider::ProviderSettings;
 use crate::domain::provider::catalogue::{CatalogueError, Providers};
+use crate::domain::sealing::KeyRing;
 use crate::domain::secret::Secret;
 
+pub use limits::{BreakerSection, LimitsSection};
 pub use section::{
-    CallSection, DatabaseSection, EgressSection, LogFormat, RabbitMqSection, RedisSection, RetrySection,
-    ScanSection, TelemetrySection, WorkerSection,
+    CallSection, DatabaseSection, EgressSection, EncryptionSection, EventsSection, LogFormat,
+    RabbitMqSection, RedisSection, RetrySection, ScanSection, TelemetrySection, WorkerSection,
 };
 
 /// The default configuration, with every key explained.
@@ -37,6 +40,9 @@ pub struct Configuration {
     pub provider_directory: Option<PathBuf>,
     /// MySQL, MariaDB or SQLite.
     pub database: DatabaseSection,
+    /// Encryption at rest.
+    #[serde(default)]
+    pub encryption: EncryptionSection,
     /// The broker.
     pub rabbitmq: RabbitMqSection,
     /// The cache.
@@ -51,6 +57,12 @@ pub struct Configuration {
     pub egress: EgressSection,
     /// Waiting after failures.
     pub retry: RetrySection,
+    /// How the limits of providers are shared.
+    pub limits: LimitsSection,
+    /// When a provider is left alone.
+    pub breaker: BreakerSection,
+    /// Telling others what refreshes come to.
+    pub events: EventsSection,
     /// Logs and traces.
     pub telemetry: TelemetrySection,
     /// Settings per provider.
@@ -175,6 +187,20 @@ impl Configuration {
         Ok(Providers::new(&more, &self.providers)?)
     }
 
+    /// The keys of [`EncryptionSection::key_file`]; `None` where it is not set.
+    ///
+    /// # Errors
+    /// Names the file, and the key in it that is at fault.
+    pub fn key_ring(&self) -> Result<Option<KeyRing>, ConfigurationError> {
+        let Some(path) = &self.encryption.key_file else { return Ok(None) };
+        let file = path.display().to_string();
+        let fail = |problem: String| ConfigurationError::Key(format!("encryption.key_file: {problem}"));
+        let text = std::fs::read_to_string(path)
+            .map(Secret::new)
+            .map_err(|error| fail(format!("{file} cannot be read: {error}")))?;
+        KeyRing::parse(&file, &text).map(Some).map_err(|error| fail(error.to_string()))
+    }
+
     /// A URL that this process cannot do without.
     ///
     /// # Errors
@@ -193,6 +219,8 @@ impl Configuration {
         self.call.check()?;
         self.egress.hosts()?;
         self.retry.policy()?;
+        self.limits.check()?;
+        self.breaker.policy(self.retry.longest)?;
         self.telemetry.check()?;
         let times = [
             ("database.acquire_timeout", self.database.acquire_timeout),
@@ -249,6 +277,9 @@ fn key_error(text: &str) -> ConfigurationError {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
+    use std::time::Duration;
+
     use super::*;
     use crate::domain::provider::catalogue::SHIPPED;
 
@@ -288,6 +319,10 @@ mod tests {
                 ("FRESHET_REDIS__KEY_PREFIX", "007"),
                 ("FRESHET_TELEMETRY__SAMPLE_RATIO", "0.25"),
                 ("FRESHET_EGRESS__ALLOW", "platform:8080, 127.0.0.1"),
+                ("FRESHET_LIMITS__WORKERS", "12"),
+                ("FRESHET_PROVIDERS__VERY__LIMITS__CONCURRENCY", "16"),
+                ("FRESHET_PROVIDERS__VERY__LIMITS__RATE__REQUESTS", "1000"),
+                ("FRESHET_PROVIDERS__VERY__LIMITS__RATE__PER", "1h"),
                 ("PATH", "/bin"),
             ]),
         )
@@ -296,12 +331,16 @@ mod tests {
         assert_eq!(configuration.database.url.as_ref().unwrap().expose(), "mysql://u:p@h/d");
         assert_eq!(configuration.worker.concurrency, 7);
         assert_eq!(configuration.redis.key_prefix, "007");
+        assert_eq!(configuration.limits.workers.get(), 12);
         assert!((configuration.telemetry.sample_ratio - 0.25).abs() < f64::EPSILON);
         assert_eq!(configuration.scan.windows().early, chrono::TimeDelta::minutes(45));
         let allowed: Vec<_> = configuration.egress.hosts().unwrap().iter().map(ToString::to_string).collect();
         assert_eq!(allowed, ["platform:8080", "127.0.0.1"]);
         let providers = configuration.providers().unwrap();
-        assert_eq!(providers.get("very").unwrap().integration_type.as_deref(), Some("21"));
+        let very = providers.get("very").unwrap();
+        assert_eq!(very.integration_type.as_deref(), Some("21"));
+        assert_eq!(very.limits().concurrency.map(NonZeroU32::get), Some(16));
+        assert_eq!(very.limits().rate.map(|rate| rate.interval()), Some(Duration::from_millis(3_600)));
     }
 
     #[test]
@@ -361,7 +400,7 @@ lifetime = { fixed = "1h" }
 
     #[test]
     fn wrong_configuration_is_refused_by_name_and_without_its_value() {
-        let cases: [(&[(&str, &str)], &str); 22] = [
+        let cases: [(&[(&str, &str)], &str); 34] = [
             (&[("FRESHET_WORKER__CONCURENCY", "7")], "worker"),
             (&[("FRESHET_WORKR__CONCURRENCY", "7")], "workr"),
             (&[("FRESHET_WORKER__CONCURRENCY", "s3cret")], "worker.concurrency"),
@@ -387,6 +426,24 @@ lifetime = { fixed = "1h" }
             (&[("FRESHET_REDIS__COMMAND_TIMEOUT", "0s")], "redis.command_timeout"),
             (&[("FRESHET_DATABASE__ACQUIRE_TIMEOUT", "0s")], "database.acquire_timeout"),
             (&[("FRESHET_RABBITMQ__OPERATION_TIMEOUT", "0s")], "rabbitmq.operation_timeout"),
+            (&[("FRESHET_LIMITS__WORKERS", "0")], "limits.workers"),
+            (&[("FRESHET_LIMITS__WORKERS", "1001")], "limits.workers"),
+            (&[("FRESHET_LIMITS__RATE", "2")], "limits"),
+            (&[("FRESHET_PROVIDERS__FYND__LIMITS__CONCURRENCY", "0")], "providers.fynd.limits.concurrency"),
+            (&[("FRESHET_PROVIDERS__FYND__LIMITS__RATE__PER", "1s")], "providers.fynd.limits.rate"),
+            (
+                &[
+                    ("FRESHET_PROVIDERS__FYND__LIMITS__RATE__REQUESTS", "0"),
+                    ("FRESHET_PROVIDERS__FYND__LIMITS__RATE__PER", "1s"),
+                ],
+                "providers.fynd.limits.rate: requests must be more than 0",
+            ),
+            (&[("FRESHET_BREAKER__SHARE", "0")], "breaker.share"),
+            (&[("FRESHET_BREAKER__SHARE", "s3cret")], "breaker.share"),
+            (&[("FRESHET_BREAKER__MINIMUM", "0")], "breaker.minimum"),
+            (&[("FRESHET_BREAKER__MINIMUM", "-1")], "breaker.minimum"),
+            (&[("FRESHET_BREAKER__WINDOW", "0s")], "breaker.window"),
+            (&[("FRESHET_BREAKER__OPEN_FOR", "2h")], "breaker.open_for"),
         ];
         for (pairs, key) in cases {
             let error = refused(pairs);

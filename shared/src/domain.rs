@@ -1,8 +1,10 @@
 //! The decisions of Freshet, free of I/O: time, randomness and everything read come in as parameters.
 
+pub mod breaker;
 pub mod channel;
 pub mod connection;
 pub mod decision;
+pub mod event;
 pub mod failure;
 mod fingerprint;
 pub mod input_fields;
@@ -12,5 +14,6 @@ pub mod message;
 pub mod outcome;
 pub mod provider;
 pub mod retry;
+pub mod sealing;
 pub mod secret;
 pub mod window;

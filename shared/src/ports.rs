@@ -2,7 +2,10 @@
 
 pub mod cache;
 pub mod clock;
+pub mod events;
 pub mod provider;
 pub mod queue;
 pub mod randomness;
+pub mod rate_limiter;
+pub mod secrets;
 pub mod store;

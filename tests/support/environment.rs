@@ -1,5 +1,5 @@
 //! Where the tests learn of the services: four variables, set by `private-services` or by whoever brings servers
-//! of their own.
+//! of their own. And two, set by nobody but a person, for how long to look for what no test knows yet.
 
 use anyhow::{Result, bail};
 
@@ -11,6 +11,11 @@ pub const RABBITMQ_URL: &str = "TEST_RABBITMQ_URL";
 pub const RABBITMQ_MANAGEMENT_URL: &str = "TEST_RABBITMQ_MANAGEMENT_URL";
 /// A Redis server: `redis://127.0.0.1:6379`.
 pub const REDIS_URL: &str = "TEST_REDIS_URL";
+
+/// How many mutations each target of the test `fuzz` reads: a number.
+pub const FUZZ_RUNS: &str = "TEST_FUZZ_RUNS";
+/// What these mutations follow from: a number.
+pub const FUZZ_SEED: &str = "TEST_FUZZ_SEED";
 
 /// The variable's value, or an error that says how to get one.
 pub fn required(name: &str) -> Result<String> {

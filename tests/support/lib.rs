@@ -8,6 +8,7 @@ pub mod environment;
 pub mod fleet;
 pub mod isolation;
 pub mod management;
+pub mod model_provider;
 pub mod otlp;
 pub mod services;
 pub mod smoke;

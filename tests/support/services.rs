@@ -1,6 +1,8 @@
 //! Private servers: MariaDB, RabbitMQ and Redis on free loopback ports, with their data in a temporary folder.
 //!
-//! Each server is a struct of its own with `start`, `stop`, `kill` and `restart` (same port, same data), for tests
+//! Beside them [`OAuthServer`], a provider that is none of our code; a test that asks it starts its own.
+//!
+//! Each of the three is a struct of its own with `start`, `stop`, `kill` and `restart` (same port, same data), for tests
 //! that take one away. [`PrivateServices`] starts all that the environment does not name already.
 //!
 //! Nothing survives whoever started it. An owner that ends normally or by an error drops its servers; for one that
@@ -12,6 +14,7 @@ mod folder;
 mod guard;
 mod instance;
 mod mariadb;
+mod oauth;
 mod ports;
 mod private;
 mod process;
@@ -21,6 +24,7 @@ mod redis;
 
 pub(crate) use guard::Guard;
 pub use mariadb::MariaDb;
+pub use oauth::OAuthServer;
 pub use private::PrivateServices;
 pub(crate) use programs::ending_with_us;
 pub use rabbitmq::RabbitMq;

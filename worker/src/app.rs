@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use freshet_shared::adapters::database::Database;
+use chrono::TimeDelta;
+use freshet_shared::adapters::database::{Database, Sealing};
+use freshet_shared::adapters::embedded::events::InProcessEvents;
 use freshet_shared::adapters::http::{HttpCaller, HttpSettings};
 use freshet_shared::adapters::rabbitmq::{Prefetch, RabbitMq, RabbitMqSettings};
 use freshet_shared::adapters::redis::{RedisCache, RedisSettings};
@@ -15,13 +17,17 @@ use freshet_shared::configuration::{Configuration, ConfigurationError};
 use freshet_shared::migrations::is_current;
 use freshet_shared::ports::cache::Cache;
 use freshet_shared::ports::clock::Clock;
+use freshet_shared::ports::events::Events;
 use freshet_shared::ports::provider::ProviderCaller;
 use freshet_shared::ports::randomness::Randomness;
+use freshet_shared::ports::rate_limiter::RateLimiter;
 use freshet_shared::ports::store::RefreshStore;
 use freshet_shared::process::shutdown_on_signal;
 use tokio_util::sync::CancellationToken;
 
 use crate::arguments::Command;
+use crate::events::with_grace_left;
+use crate::permit::{PermitSettings, Permits};
 use crate::pool::{Observer, PoolReport, PoolSettings, run};
 use crate::refresh::Refresher;
 
@@ -71,19 +77,22 @@ impl App {
             .map_err(|error| ConfigurationError::Key(format!("redis.url: {error}")))?;
         let cache = Arc::new(cache);
         let caller = caller(configuration)?;
-        let database = Database::open(url, &configuration.database).await?;
+        let sealing = sealing(configuration)?;
+        let database = Database::open(url, &configuration.database).await?.with_sealing(sealing);
         anyhow::ensure!(
             is_current(&database).await.context("the database's version cannot be read")?,
             "the database is not migrated to this version: run `freshet migrate`"
         );
-        let refresher = refresher(
-            configuration,
-            Arc::new(database.clone()),
-            cache.clone(),
+        let parts = Parts {
+            store: Arc::new(database.clone()),
+            rate_limiter: Arc::new(cache.rate_limiter(configuration.limits.workers)),
+            cache: cache.clone(),
             caller,
-            Arc::new(SystemClock),
-            Arc::new(SystemRandomness),
-        )?;
+            events: events(configuration, &broker),
+            clock: Arc::new(SystemClock),
+            randomness: Arc::new(SystemRandomness),
+        };
+        let refresher = refresher(configuration, parts)?;
         Ok(Self {
             refresher: Arc::new(refresher),
             broker,
@@ -100,11 +109,23 @@ impl App {
     /// If consuming cannot go on.
     pub async fn run(self, observer: Observer, shutdown: CancellationToken) -> anyhow::Result<PoolReport> {
         let consumer = Box::new(self.broker.consumer(self.prefetch));
-        let report = run(self.refresher, consumer, self.settings, observer, shutdown).await;
+        let (events, grace) = (Arc::clone(&self.refresher.events), self.settings.grace);
+        let working = Box::pin(run(self.refresher, consumer, self.settings, observer, shutdown.clone()));
+        let (report, grace_left) = with_grace_left(working, grace, &shutdown).await;
+        events.flush(grace_left).await;
         self.cache.close().await;
         self.database.close().await;
         Ok(report?)
     }
+}
+
+/// Encryption at rest, where it is turned on.
+///
+/// # Errors
+/// Names the key file and what is wrong with it.
+pub fn sealing(configuration: &Configuration) -> Result<Option<Arc<Sealing>>, ConfigurationError> {
+    let keys = configuration.key_ring()?;
+    Ok(keys.map(|keys| Arc::new(Sealing::new(keys, Arc::new(SystemRandomness)))))
 }
 
 /// Calls to providers over HTTP.
@@ -122,32 +143,76 @@ pub fn caller(configuration: &Configuration) -> anyhow::Result<Arc<dyn ProviderC
     Ok(Arc::new(HttpCaller::new(settings)?))
 }
 
+/// To RabbitMQ, or to nobody where they are not wanted.
+fn events(configuration: &Configuration, broker: &Arc<RabbitMq>) -> Arc<dyn Events> {
+    if configuration.events.enabled {
+        Arc::new(broker.events())
+    } else {
+        Arc::new(InProcessEvents::keeping(0))
+    }
+}
+
+/// What goes to the outside, each real or embedded.
+pub struct Parts {
+    /// MySQL, or SQLite.
+    pub store: Arc<dyn RefreshStore>,
+    /// The cache.
+    pub cache: Arc<dyn Cache>,
+    /// Calls to providers.
+    pub caller: Arc<dyn ProviderCaller>,
+    /// Whoever listens.
+    pub events: Arc<dyn Events>,
+    /// The providers' rates.
+    pub rate_limiter: Arc<dyn RateLimiter>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub randomness: Arc<dyn Randomness>,
+}
+
 /// What a refresh works with, from the configuration and the given parts.
 ///
 /// # Errors
 /// Names the key that is at fault.
-pub fn refresher(
-    configuration: &Configuration,
-    store: Arc<dyn RefreshStore>,
-    cache: Arc<dyn Cache>,
-    caller: Arc<dyn ProviderCaller>,
-    clock: Arc<dyn Clock>,
-    randomness: Arc<dyn Randomness>,
-) -> anyhow::Result<Refresher> {
+pub fn refresher(configuration: &Configuration, parts: Parts) -> anyhow::Result<Refresher> {
+    let Parts { store, cache, caller, events, rate_limiter, clock, randomness } = parts;
     Ok(Refresher {
         holder: format!("worker-{:016x}", randomness.next()),
         details_limit: configuration.call.timeout,
-        // The channels' limit, the channel's call that was begun just before it, and the token's call.
-        in_flight: configuration.call.timeout * 3 + MARK_BEYOND_CALLS,
+        // The channels' limit, the channel's call that was begun just before it, and two calls for the token: one may be
+        // repeated, with another secret or inside a leeway.
+        in_flight: configuration.call.timeout * 4 + MARK_BEYOND_CALLS,
         providers: configuration.providers_with_secrets()?,
         windows: configuration.scan.windows(),
         retry: configuration.retry.policy()?,
+        permits: permits(configuration, rate_limiter, clock.clone(), randomness.clone())?,
         store,
         cache,
         caller,
+        events,
         clock,
         randomness,
     })
+}
+
+/// Leave to call providers, from the configuration and the given parts.
+///
+/// # Errors
+/// Names the key that is at fault.
+fn permits(
+    configuration: &Configuration,
+    rate_limiter: Arc<dyn RateLimiter>,
+    clock: Arc<dyn Clock>,
+    randomness: Arc<dyn Randomness>,
+) -> Result<Permits, ConfigurationError> {
+    let longest = configuration.retry.longest;
+    let settings = PermitSettings {
+        workers: configuration.limits.workers,
+        breaker: configuration.breaker.policy(longest)?,
+        // `retry.policy` has refused what does not fit.
+        longest_spread: TimeDelta::from_std(longest).unwrap_or(TimeDelta::MAX),
+    };
+    Ok(Permits::new(rate_limiter, clock, randomness, settings))
 }
 
 /// How the pool runs, from the configuration.

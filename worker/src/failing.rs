@@ -19,14 +19,16 @@ pub(crate) struct Subject {
     history: History,
     /// What tells whether somebody gave the connection other credentials since.
     fingerprint: Option<String>,
+    /// The state that the row keeps, with all that explains it.
+    kept: Option<ConnectionState>,
 }
 
 impl Subject {
-    /// `sent_at`: when a call that may have spent the refresh token was sent first.
+    /// `unknown_since`: since when nobody knows whether the refresh token is spent.
     pub(crate) fn of(
         connection: &LoadedConnection,
         rotation: Rotation,
-        sent_at: Option<DateTime<Utc>>,
+        unknown_since: Option<DateTime<Utc>>,
     ) -> Self {
         Self {
             connection_id: connection.id,
@@ -35,9 +37,10 @@ impl Subject {
                 failures: connection.failures,
                 grant_failures: connection.grant_failures,
                 rotation,
-                sent_at,
+                unknown_since,
             },
             fingerprint: Some(connection.fingerprint()),
+            kept: None,
         }
     }
 }
@@ -58,13 +61,15 @@ pub(crate) async fn failed(
              revoke the grant; the merchant has to authorise again"
         );
     }
+    let state = subject.kept.unwrap_or(decision.state);
     let record = FailureRecord {
         connection_id: subject.connection_id,
         generation: subject.generation,
         failure: failure.clone(),
         at,
         next_attempt_at: decision.next_attempt_at,
-        state: decision.state,
+        state,
+        is_standing_kept: subject.kept.is_some(),
         grant_failures: decision.grant_failures,
         is_counted,
         is_attempt_open: decision.is_attempt_open,
@@ -88,7 +93,7 @@ pub(crate) async fn failed(
         // Asking the provider again would not help; the claim runs out, and the connection is found again.
         Err(error) => tracing::error!(%error, "failure not written down"),
     }
-    Outcome::Failed(Failed { failure, next_attempt_at: decision.next_attempt_at, state: decision.state })
+    Outcome::Failed(Failed { failure, next_attempt_at: decision.next_attempt_at, state })
 }
 
 /// A row that cannot be read is a failure of its own, found again after its backoff; anything else is the database's.
@@ -97,15 +102,20 @@ pub(crate) async fn unusable_row(
     message: &RefreshMessage,
     error: StoreError,
 ) -> Outcome {
-    let StoreError::Unreadable { problem, .. } = error else {
-        return Outcome::Unavailable { detail: error.to_string() };
+    let (class, problem, failures, kept) = match error {
+        StoreError::Unreadable { problem, .. } => (FailureClass::Misconfigured, problem, 0, None),
+        StoreError::UnreadableSecret { problem, failures, state, .. } => {
+            (FailureClass::UnreadableSecret, problem, failures, Some(state))
+        }
+        error => return Outcome::Unavailable { detail: error.to_string() },
     };
-    let history = History { failures: 0, grant_failures: 0, rotation: Rotation::None, sent_at: None };
+    let history = History { failures, grant_failures: 0, rotation: Rotation::None, unknown_since: None };
     let subject = Subject {
         connection_id: message.connection_id,
         generation: message.generation,
         history,
         fingerprint: None,
+        kept,
     };
-    failed(refresher, &subject, Failure::new(FailureClass::Misconfigured, problem), true).await
+    failed(refresher, &subject, Failure::new(class, problem), true).await
 }

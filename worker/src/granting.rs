@@ -8,6 +8,7 @@ use freshet_shared::domain::provider::Provider;
 use freshet_shared::domain::provider::environment::Spending;
 use freshet_shared::ports::store::{Attempt, StoreError};
 
+use crate::permit::Permit;
 use crate::refresh::Refresher;
 
 /// Calls that are made at once after one whose answer was lost, inside the provider's leeway. More would hold the slot for
@@ -20,8 +21,10 @@ pub(crate) enum NoGrant {
     Failed {
         /// Why.
         failure: Failure,
-        /// When a call that may have spent the refresh token was sent first.
-        sent_at: Option<DateTime<Utc>>,
+        /// Since when nobody knows whether the refresh token is spent.
+        unknown_since: Option<DateTime<Utc>>,
+        /// Whether the provider fails for all, so that it says nothing about this connection.
+        is_for_all: bool,
     },
     /// Somebody else is at it, or was faster: nothing was sent.
     Overtaken,
@@ -35,43 +38,63 @@ pub(crate) async fn request_grant(
     provider: &Provider,
     connection: &LoadedConnection,
     input: &InputFields,
+    mut permit: Permit,
 ) -> Result<Grant, NoGrant> {
     let mut secret = 0;
     let mut repeated = 0;
-    let mut first_sent = connection.attempt_sent_at;
+    let mut unknown_since = connection.attempt_sent_at;
     loop {
         let spending = Spending { refresh_token: connection.refresh_token.as_ref(), secret };
-        let failed = |failure, sent_at| NoGrant::Failed { failure, sent_at };
-        let request =
-            provider.token_request(input, spending).map_err(|failure| failed(failure, first_sent))?;
+        let request = provider.token_request(input, spending).map_err(|failure| NoGrant::Failed {
+            failure,
+            unknown_since,
+            is_for_all: false,
+        })?;
         // A token's life is counted from before the request, so that it never seems longer than it is.
         let sent_at = refresher.clock.now();
         if provider.rotation().spends() {
             journal(refresher, connection, sent_at).await?;
-            first_sent.get_or_insert(sent_at);
         }
         let answer = match refresher.caller.call(&request).await {
             Ok(answer) => provider.interpret(&answer, sent_at, refresher.clock.now(), connection.lifetime),
             Err(error) => Err(error.into()),
         };
         let failure = match answer {
-            Ok(grant) => return Ok(grant),
+            Ok(grant) => {
+                permit.succeeded();
+                return Ok(grant);
+            }
             Err(failure) => failure,
         };
-        let may_repeat =
-            first_sent.is_some_and(|at| provider.rotation().may_repeat(at, refresher.clock.now()));
-        if failure.class == FailureClass::InvalidClient && secret + 1 < provider.secret_choices() {
-            // An app's secret is being replaced: a client that is refused has spent nothing.
-            secret += 1;
-        } else if failure.may_have_spent
-            && provider.rotation().spends()
-            && may_repeat
+        let is_for_all = permit.failed(failure.class, failure.retry_after);
+        let may_be_spent = failure.may_have_spent && provider.rotation().spends();
+        if may_be_spent {
+            unknown_since.get_or_insert(sent_at);
+        }
+        // An app's secret is being replaced: a client that is refused has spent nothing.
+        let is_for_next_secret =
+            failure.class == FailureClass::InvalidClient && secret + 1 < provider.secret_choices();
+        let is_repeated = may_be_spent
             && repeated < REPEATED_AT_ONCE
-        {
-            repeated += 1;
-            tracing::warn!(connection_id = connection.id.0, %failure, "called again inside the provider's leeway");
+            && unknown_since
+                .is_some_and(|since| provider.rotation().may_repeat(since, refresher.clock.now()));
+        let no_grant = NoGrant::Failed { failure, unknown_since, is_for_all };
+        if !is_for_next_secret && !is_repeated {
+            return Err(no_grant);
+        }
+        // Each call counts in the provider's limits. Who would have to wait for it comes back as a job of its own.
+        let Ok(next) = refresher.permits.acquire(provider, provider.limits()).await else {
+            return Err(no_grant);
+        };
+        permit = next;
+        if is_for_next_secret {
+            secret += 1;
         } else {
-            return Err(failed(failure, first_sent));
+            repeated += 1;
+            tracing::warn!(
+                connection_id = connection.id.0,
+                "answer lost: called again inside the provider's leeway"
+            );
         }
     }
 }

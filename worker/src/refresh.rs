@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use freshet_shared::domain::connection::LoadedConnection;
 use freshet_shared::domain::decision::{Decision, decide};
+use freshet_shared::domain::event::Before;
 use freshet_shared::domain::failure::{Failure, FailureClass};
 use freshet_shared::domain::input_fields::InputFields;
 use freshet_shared::domain::lane::Lane;
@@ -17,15 +18,18 @@ use freshet_shared::domain::window::RefreshWindows;
 use freshet_shared::persistence::Patience;
 use freshet_shared::ports::cache::Cache;
 use freshet_shared::ports::clock::Clock;
+use freshet_shared::ports::events::Events;
 use freshet_shared::ports::provider::ProviderCaller;
 use freshet_shared::ports::randomness::Randomness;
 use freshet_shared::ports::store::RefreshStore;
 
 use crate::channel_details::renew_details;
+use crate::events::emit_events;
 use crate::failing::{Subject, failed, unusable_row};
 use crate::granting::{NoGrant, request_grant};
 use crate::in_flight::Mark;
-use crate::repairing::{overtaken, restore_cache, skipped};
+use crate::permit::Permits;
+use crate::repairing::{deferred, overtaken, restore_cache, skipped};
 use crate::storing::store_grant;
 
 /// Longer than a restart of the database takes, shorter than a pod's grace period.
@@ -43,6 +47,10 @@ pub struct Refresher {
     pub cache: Arc<dyn Cache>,
     /// The providers' side.
     pub caller: Arc<dyn ProviderCaller>,
+    /// Leave to call a provider: its limits, and whether it serves.
+    pub permits: Permits,
+    /// Whoever listens to what refreshes come to.
+    pub events: Arc<dyn Events>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Randomness, for jitter.
@@ -71,6 +79,21 @@ pub async fn refresh(refresher: &Refresher, message: &RefreshMessage, redelivere
         Ok(loaded) => loaded,
         Err(error) => return unusable_row(refresher, message, error).await,
     };
+    let before = loaded.as_ref().map(|connection| Before::of(provider.name(), connection));
+    let outcome = work(refresher, provider, message, redelivered, loaded).await;
+    if let Some(before) = before {
+        emit_events(refresher, &before, &outcome);
+    }
+    outcome
+}
+
+async fn work(
+    refresher: &Refresher,
+    provider: &Provider,
+    message: &RefreshMessage,
+    redelivered: bool,
+    loaded: Option<LoadedConnection>,
+) -> Outcome {
     let now = refresher.clock.now();
     let connection = match decide(message, loaded, &refresher.windows, provider.rotation(), now) {
         Decision::Refresh(connection) => connection,
@@ -104,10 +127,15 @@ async fn attempt(
             return failed(refresher, &subject, failure, true).await;
         }
     };
+    // Before anything is touched: who has to come back later leaves the cache as it is.
+    let permit = match refresher.permits.acquire(provider, provider.limits()).await {
+        Ok(permit) => permit,
+        Err(deferral) => return deferred(refresher, connection, deferral).await,
+    };
     if lane == Lane::Urgent {
         renew_details(refresher, provider, connection, &input).await;
     }
-    let outcome = match request_grant(refresher, provider, connection, &input).await {
+    let outcome = match request_grant(refresher, provider, connection, &input, permit).await {
         Ok(grant) => store_grant(refresher, provider, connection, &input, grant).await,
         Err(no_grant) => without_grant(refresher, provider, connection, no_grant).await,
     };
@@ -130,15 +158,15 @@ async fn without_grant(
     connection: &LoadedConnection,
     no_grant: NoGrant,
 ) -> Outcome {
-    let (failure, sent_at) = match no_grant {
-        NoGrant::Failed { failure, sent_at } => (failure, sent_at),
+    let (failure, unknown_since, is_counted) = match no_grant {
+        NoGrant::Failed { failure, unknown_since, is_for_all } => (failure, unknown_since, !is_for_all),
         NoGrant::Overtaken => return skipped(refresher, provider, Skip::InFlight, Some(connection)).await,
         NoGrant::Unavailable(error) => return Outcome::Unavailable { detail: error.to_string() },
     };
     if failure.class == FailureClass::InvalidGrant && was_replaced(refresher, provider, connection).await {
         return Outcome::Stale;
     }
-    failed(refresher, &Subject::of(connection, provider.rotation(), sent_at), failure, true).await
+    failed(refresher, &Subject::of(connection, provider.rotation(), unknown_since), failure, is_counted).await
 }
 
 /// A refused grant may have been refused because somebody else has a newer one: another worker, or the merchant who

@@ -10,6 +10,7 @@ use freshet_shared::domain::retry::History;
 use freshet_shared::ports::store::{Release, StoreError};
 
 use crate::cache_entries::repair_cache;
+use crate::permit::Deferral;
 use crate::refresh::Refresher;
 
 impl Refresher {
@@ -78,13 +79,36 @@ pub(crate) async fn skipped(
     Outcome::Skipped(skip)
 }
 
+/// The provider may not be called now. The row remembers until when, so no slot is held for it.
+pub(crate) async fn deferred(
+    refresher: &Refresher,
+    connection: &LoadedConnection,
+    deferral: Deferral,
+) -> Outcome {
+    let Deferral { until, reason } = deferral;
+    let release = Release {
+        connection_id: connection.id,
+        generation: connection.generation,
+        next_attempt_at: Some(until),
+        is_recovered: false,
+    };
+    match refresher.store.release(&release).await {
+        Ok(()) => Outcome::Deferred { until, reason: reason.as_str() },
+        Err(error) => Outcome::Unavailable { detail: error.to_string() },
+    }
+}
+
 /// When a cache entry is written again after the cache did not answer: spread over about a minute, because a cache that is
 /// away is away for the whole fleet.
 fn next_repair(refresher: &Refresher) -> DateTime<Utc> {
     const AS_AFTER_FAILURES: u32 = 4;
     let failure = Failure::new(FailureClass::Network, "");
-    let history =
-        History { failures: AS_AFTER_FAILURES, grant_failures: 0, rotation: Rotation::None, sent_at: None };
+    let history = History {
+        failures: AS_AFTER_FAILURES,
+        grant_failures: 0,
+        rotation: Rotation::None,
+        unknown_since: None,
+    };
     refresher
         .retry
         .after(&failure, &history, refresher.clock.now(), refresher.randomness.next())

@@ -4,8 +4,10 @@
 mod pooling;
 mod refreshing;
 mod rotating;
+mod sealing;
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +16,10 @@ use freshet_shared::adapters::database::table::{Channels, Connection, TokenRefre
 use freshet_shared::adapters::database::{Database, DatabaseSettings};
 use freshet_shared::adapters::embedded::cache::InProcessCache;
 use freshet_shared::adapters::embedded::clock::{ManualClock, SeededRandomness};
+use freshet_shared::adapters::embedded::events::InProcessEvents;
 use freshet_shared::adapters::embedded::provider::ScriptedProvider;
+use freshet_shared::adapters::embedded::rate_limiter::InProcessRateLimiter;
+use freshet_shared::domain::breaker::BreakerPolicy;
 use freshet_shared::domain::connection::{ConnectionId, Generation, LoadedConnection};
 use freshet_shared::domain::lane::Lane;
 use freshet_shared::domain::message::{RefreshMessage, VERSION};
@@ -26,6 +31,7 @@ use freshet_shared::migrations;
 use sea_orm::ConnectionTrait;
 use sea_orm::sea_query::{Query, SimpleExpr};
 
+use crate::permit::{PermitSettings, Permits};
 use crate::refresh::Refresher;
 
 pub(crate) struct Bench {
@@ -33,6 +39,7 @@ pub(crate) struct Bench {
     pub(crate) database: Database,
     pub(crate) cache: Arc<InProcessCache>,
     pub(crate) provider: Arc<ScriptedProvider>,
+    pub(crate) events: Arc<InProcessEvents>,
     pub(crate) clock: Arc<ManualClock>,
 }
 
@@ -69,11 +76,23 @@ impl Bench {
         let clock = Arc::new(ManualClock::new(noon()));
         let cache = Arc::new(InProcessCache::new(clock.clone()));
         let provider = Arc::new(ScriptedProvider::default());
+        let events = Arc::new(InProcessEvents::keeping(100));
         let seconds = Duration::from_secs;
         let refresher = Refresher {
             store: Arc::new(database.clone()),
             cache: cache.clone(),
             caller: provider.clone(),
+            permits: Permits::new(
+                Arc::new(InProcessRateLimiter::new(clock.clone())),
+                clock.clone(),
+                Arc::new(SeededRandomness::new(2)),
+                PermitSettings {
+                    workers: NonZeroU32::MIN,
+                    breaker: BreakerPolicy::new(0.5, 10, seconds(60), seconds(30), seconds(300)).unwrap(),
+                    longest_spread: TimeDelta::minutes(5),
+                },
+            ),
+            events: events.clone(),
             clock: clock.clone(),
             randomness: Arc::new(SeededRandomness::new(1)),
             providers,
@@ -87,7 +106,7 @@ impl Bench {
             details_limit: seconds(15),
             in_flight: seconds(75),
         };
-        Self { refresher: Arc::new(refresher), database, cache, provider, clock }
+        Self { refresher: Arc::new(refresher), database, cache, provider, events, clock }
     }
 
     /// An enrolled connection of Fynd that expires in `minutes`.

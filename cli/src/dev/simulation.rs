@@ -64,6 +64,7 @@ fn configure(configuration: &mut Configuration, simulator: &Simulator, lifetime:
     configuration.scan.early_window = lifetime / 2;
     configuration.scan.urgent_window = lifetime / 6;
     configuration.scan.claim = lifetime / 4;
+    configuration.scan.shortest_interval = lifetime / 60;
     configuration.retry.shortest = Duration::from_millis(200);
     configuration.retry.longest = (lifetime / 12).max(Duration::from_millis(500));
     configuration.retry.recheck = lifetime;

@@ -40,9 +40,7 @@ pub(super) fn grant(provider: &Provider) -> &'static str {
 /// The limits, or that none are known.
 pub(super) fn limits(provider: &Provider) -> String {
     let limits = provider.limits();
-    let rate = limits.rate.map(|rate| {
-        format!("{} requests in {}, {} at once", rate.requests, format_duration(rate.per), rate.burst)
-    });
+    let rate = limits.rate.map(|rate| rate.to_string());
     let concurrency =
         limits.concurrency.map(|concurrency| format!("{concurrency} calls under way at a time"));
     let parts: Vec<String> = rate.into_iter().chain(concurrency).collect();

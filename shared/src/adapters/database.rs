@@ -11,18 +11,23 @@ mod error;
 mod failure;
 mod load;
 mod scan;
+mod sealed;
 pub mod table;
 mod value;
+
+use std::sync::Arc;
 
 use sea_orm::{DatabaseConnection, DbBackend};
 
 pub use connect::DatabaseSettings;
+pub use sealed::Sealing;
 
 /// The store. Cheap to clone; clones share the pool.
 #[derive(Clone)]
 pub struct Database {
     connection: DatabaseConnection,
     backend: DbBackend,
+    sealing: Option<Arc<Sealing>>,
 }
 
 impl Database {

@@ -3,5 +3,7 @@
 
 pub mod cache;
 pub mod clock;
+pub mod events;
 pub mod provider;
 pub mod queue;
+pub mod rate_limiter;

@@ -2,13 +2,14 @@
 //!
 //! The client's own recovery is not used: it cannot bring back a closed channel, ends silently when a queue is
 //! deleted, and gives no word on which deliveries it has lost. Each side here owns its connection and builds it
-//! anew, topology included, after any failure. Publishing, consuming and dead-lettering never share a connection:
-//! a broker under a memory alarm stops reading from connections that publish, and acknowledgements on one of those
+//! anew, topology included, after any failure. Publishing, consuming, dead-lettering and telling events never share a
+//! connection: a broker under a memory alarm stops reading from connections that publish, and acknowledgements on one of those
 //! would wait with them.
 
 mod confirmed;
 mod consumer;
 mod dead_letters;
+mod events;
 mod headers;
 mod link;
 mod publisher;
@@ -26,10 +27,11 @@ use lapin::types::ShortString;
 use lapin::uri::AMQPUri;
 
 pub use self::consumer::RabbitMqConsumer;
+pub use self::events::RabbitMqEvents;
 pub use self::publisher::RabbitMqPublisher;
 pub use self::settings::{RabbitMqSettings, RabbitMqSettingsError};
 use self::topology::Topology;
-pub use self::topology::{DEAD_LETTER_QUEUE, EXCHANGE, queue_name, routing_key};
+pub use self::topology::{DEAD_LETTER_QUEUE, EVENTS_EXCHANGE, EXCHANGE, queue_name, routing_key};
 use crate::domain::lane::Lane;
 
 /// A broker as far as it can be checked without asking it; makes publishers and consumers.
@@ -62,6 +64,12 @@ impl RabbitMq {
     /// A consumer of every pool's queues; it connects when it is first asked for a message.
     pub fn consumer(self: &Arc<Self>, prefetch: Prefetch) -> RabbitMqConsumer {
         RabbitMqConsumer::new(Arc::clone(self), prefetch)
+    }
+
+    /// Tells events to whoever binds a queue to [`EVENTS_EXCHANGE`]. Connects at once, so that the exchange is there to
+    /// be bound to. Has to be called inside a runtime.
+    pub fn events(self: &Arc<Self>) -> RabbitMqEvents {
+        RabbitMqEvents::start(Arc::clone(self))
     }
 
     /// Host, port and virtual host, which may be shown.

@@ -9,9 +9,13 @@
 
 pub(in crate::adapters) mod keys;
 mod link;
+mod local_share;
+mod outage;
 mod problem;
+pub mod rate_limiter;
 mod script;
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +33,7 @@ use crate::ports::clock::Clock;
 use keys::Keys;
 use link::Links;
 use problem::Problem;
+use rate_limiter::RedisRateLimiter;
 use script::Script;
 
 /// How long a generation outlives its token: a writer may be this late and still be kept out.
@@ -51,7 +56,7 @@ pub struct RedisSettings {
 
 /// The cache in Redis.
 pub struct RedisCache {
-    links: Links,
+    links: Arc<Links>,
     keys: Keys,
     clock: Arc<dyn Clock>,
     put_token: Script,
@@ -68,7 +73,7 @@ impl RedisCache {
     pub fn connect(settings: RedisSettings, clock: Arc<dyn Clock>) -> Result<Self, CacheError> {
         let links = Links::open(&settings).map_err(|problem| problem.during("connect"))?;
         Ok(Self {
-            links,
+            links: Arc::new(links),
             keys: Keys::new(settings.key_prefix),
             clock,
             put_token: Script::new(include_str!("redis/put_token.lua")),
@@ -77,7 +82,12 @@ impl RedisCache {
         })
     }
 
-    /// Says goodbye to the server. Commands fail afterwards.
+    /// The request rates, kept on the same server over the same connections; `workers` share them while it is away.
+    pub fn rate_limiter(&self, workers: NonZeroU32) -> RedisRateLimiter {
+        RedisRateLimiter::new(self.links.clone(), self.keys.clone(), workers)
+    }
+
+    /// Says goodbye to the server, for the rate limiter too. Commands fail afterwards.
     pub async fn close(&self) {
         self.links.close().await;
     }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use rand::RngExt;
+use rand::rand_core::{Rng, UnwrapErr};
+use rand::rngs::SysRng;
 
 use crate::ports::clock::Clock;
 use crate::ports::randomness::Randomness;
@@ -28,16 +29,14 @@ impl Clock for SystemClock {
     }
 }
 
-/// The system's randomness.
+/// The system's randomness: every number is the kernel's own, so that it may also make keys and nonces. A generator in the
+/// process would be as good until a virtual machine is copied while it runs, and both copies draw the same.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemRandomness;
 
 impl Randomness for SystemRandomness {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the randomness that everything else takes as a parameter"
-    )]
     fn next(&self) -> u64 {
-        rand::rng().random()
+        // The kernel refuses only a process that may not ask it at all.
+        UnwrapErr(SysRng).next_u64()
     }
 }

@@ -1,5 +1,6 @@
 //! The sections, each a typed struct that checks itself.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta};
@@ -52,6 +53,14 @@ impl DatabaseSection {
              user and password percent-encoded",
         ))
     }
+}
+
+/// `[encryption]`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EncryptionSection {
+    /// Where the keys are; unset: nothing is sealed.
+    pub key_file: Option<PathBuf>,
 }
 
 /// `[rabbitmq]`.
@@ -300,6 +309,14 @@ impl RetrySection {
         RetryPolicy::new(self.shortest, self.longest, self.recheck)
             .map_err(|error| ConfigurationError::Key(error.to_string()))
     }
+}
+
+/// `[events]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EventsSection {
+    /// Whether workers tell others what refreshes come to.
+    pub enabled: bool,
 }
 
 /// `[telemetry]`. Its endpoint may hold a password, so it has no `Debug`.

@@ -44,8 +44,8 @@ pub struct History {
     pub grant_failures: u32,
     /// What a call spends.
     pub rotation: Rotation,
-    /// When a call that may have spent it was sent first.
-    pub sent_at: Option<DateTime<Utc>>,
+    /// Since when nobody knows whether it is spent: the first call whose answer is lost was sent then.
+    pub unknown_since: Option<DateTime<Utc>>,
 }
 
 /// What becomes of a connection whose refresh failed.
@@ -112,14 +112,19 @@ impl RetryPolicy {
         now: DateTime<Utc>,
         random: u64,
     ) -> RetryDecision {
-        let is_effect_unknown = failure.may_have_spent && history.rotation.spends();
+        // What happened to an earlier call is not known better because this one met something else.
+        let is_effect_unknown =
+            history.rotation.spends() && (failure.may_have_spent || history.unknown_since.is_some());
         let grant_failures = match failure.class {
             FailureClass::InvalidGrant => history.grant_failures.saturating_add(1),
             _ => 0,
         };
         let state = match failure.class {
+            // The provider does not know the leeway that it is said to have.
+            FailureClass::InvalidGrant if is_effect_unknown => ConnectionState::Quarantined,
             _ if is_effect_unknown => {
-                let may_repeat = history.sent_at.is_some_and(|at| history.rotation.may_repeat(at, now));
+                let since = history.unknown_since;
+                let may_repeat = since.is_some_and(|since| history.rotation.may_repeat(since, now));
                 if may_repeat { ConnectionState::Active } else { ConnectionState::Quarantined }
             }
             FailureClass::InvalidGrant if grant_failures >= GRANT_REFUSALS => ConnectionState::NeedsReauth,
@@ -139,7 +144,7 @@ impl RetryPolicy {
         let is_attempt_open = is_effect_unknown && state == ConnectionState::Active;
         let next_attempt_at = match state {
             // Inside a leeway there is no time to lose.
-            ConnectionState::Active if is_attempt_open => now,
+            ConnectionState::Active if is_attempt_open && failure.may_have_spent => now,
             ConnectionState::Active => now + self.wait(failure, history.failures, random),
             _ => self.recheck_at(now, random),
         };
@@ -195,7 +200,7 @@ mod tests {
     }
 
     fn history(failures: u32) -> History {
-        History { failures, grant_failures: 0, rotation: Rotation::None, sent_at: None }
+        History { failures, grant_failures: 0, rotation: Rotation::None, unknown_since: None }
     }
 
     #[test]
@@ -252,14 +257,19 @@ mod tests {
             (leeway, None, 0, ConnectionState::Quarantined, false),
             (Rotation::Strict, Some(at(0)), 0, ConnectionState::Quarantined, false),
         ];
-        for (rotation, sent_at, now, state, is_attempt_open) in cases {
-            let history = History { rotation, sent_at, ..history(0) };
+        for (rotation, unknown_since, now, state, is_attempt_open) in cases {
+            let history = History { rotation, unknown_since, ..history(0) };
             let decision = policy().after(&lost, &history, at(now), 1);
             assert_eq!((decision.state, decision.is_attempt_open), (state, is_attempt_open), "{history:?}");
         }
         let known = Failure::new(FailureClass::ServerError, "");
-        let history = History { rotation: Rotation::Strict, sent_at: Some(at(0)), ..history(0) };
-        assert_eq!(policy().after(&known, &history, at(1), 1).state, ConnectionState::Active);
+        let answered = History { rotation: Rotation::Strict, ..history(0) };
+        assert_eq!(policy().after(&known, &answered, at(1), 1).state, ConnectionState::Active);
+        let unknown = History { rotation: leeway, unknown_since: Some(at(0)), ..history(0) };
+        let decision = policy().after(&known, &unknown, at(1), 1);
+        assert!(decision.is_attempt_open, "the call before this one is as unknown as ever");
+        let refused = Failure::new(FailureClass::InvalidGrant, "");
+        assert_eq!(policy().after(&refused, &unknown, at(1), 1).state, ConnectionState::Quarantined);
     }
 
     fn any_failure() -> impl Strategy<Value = Failure> {
@@ -284,7 +294,7 @@ mod tests {
                 failures,
                 grant_failures,
                 rotation,
-                sent_at: sent.map(|ago| DateTime::UNIX_EPOCH - TimeDelta::seconds(ago.into())),
+                unknown_since: sent.map(|ago| DateTime::UNIX_EPOCH - TimeDelta::seconds(ago.into())),
             },
         )
     }
@@ -296,7 +306,7 @@ mod tests {
             let decision = policy().after(&failure, &history, now, random);
             let wait = decision.next_attempt_at - now;
             let (shortest, longest) = match decision.state {
-                _ if decision.is_attempt_open => (0, 0),
+                _ if decision.is_attempt_open && failure.may_have_spent => (0, 0),
                 ConnectionState::Active => (2, 300),
                 _ => (2, 900),
             };
@@ -311,7 +321,8 @@ mod tests {
             if failure.may_have_spent && history.rotation == Rotation::Strict {
                 prop_assert_eq!(decision.state, ConnectionState::Quarantined);
             }
-            prop_assert!(decision.state != ConnectionState::Quarantined || failure.may_have_spent);
+            let unknown = failure.may_have_spent || history.unknown_since.is_some();
+            prop_assert!(decision.state != ConnectionState::Quarantined || unknown);
         }
 
         #[test]

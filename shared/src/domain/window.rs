@@ -65,7 +65,7 @@ impl RefreshWindows {
         let planned = token.map(|(expires_at, lifetime)| {
             let due = expires_at - self.lead(id, lifetime);
             // A provider that hands out the same token until it dies would be asked all the time. But no token is let die.
-            due.max((now + self.shortest_interval).min(expires_at - lifetime / 10))
+            due.max((now + self.shortest_interval).min(expires_at - lifetime / 4))
         });
         let kept_alive =
             dies_unused_at.map(|dies_at| (now + (dies_at - now) * 2 / 3).max(now + self.shortest_interval));
@@ -169,8 +169,8 @@ mod tests {
             let token = Some((at(0) + lifetime, lifetime));
             WINDOWS.refresh_at(ConnectionId(1), token, None, at(0)).unwrap() - at(0)
         };
-        assert_eq!(in_seconds(80), TimeDelta::minutes(1));
-        assert_eq!(in_seconds(10), TimeDelta::seconds(9));
+        assert_eq!(in_seconds(84), TimeDelta::minutes(1));
+        assert_eq!(in_seconds(10), TimeDelta::milliseconds(7_500));
     }
 
     #[test]

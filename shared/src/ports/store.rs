@@ -243,6 +243,9 @@ pub struct FailureRecord {
     pub next_attempt_at: DateTime<Utc>,
     /// The state it is left in.
     pub state: ConnectionState,
+    /// Whether state, refusals of the grant, open call, lease and fingerprint stay as they are, because the failure says
+    /// nothing about the credentials: they were not even read.
+    pub is_standing_kept: bool,
     /// Refusals of the grant in a row by now.
     pub grant_failures: u32,
     /// Whether it counts as a failure of the connection; a provider that is down for all counts against none.
@@ -279,6 +282,18 @@ pub enum StoreError {
         operation: &'static str,
         /// Which column, and what is wrong.
         problem: String,
+    },
+    /// A row holds a secret that cannot be opened.
+    #[error("a secret in the database cannot be opened to {operation}: {problem}")]
+    UnreadableSecret {
+        /// What was asked, in words.
+        operation: &'static str,
+        /// Which column and key, and what to do.
+        problem: String,
+        /// Failures in a row that the connection had before, so that the waiting grows.
+        failures: u32,
+        /// Where the connection stands, and goes on to stand.
+        state: ConnectionState,
     },
 }
 

@@ -92,7 +92,7 @@ fn cases() -> Vec<Case> {
             "no lifetime",
             ok(r#"{"access_token":"s3cret","token_type":"Bearer"}"#),
             malformed,
-            "/expires_in is not a number",
+            "/expires_in says no life",
         )
         .very(),
         Case::answer(

@@ -5,6 +5,7 @@ use freshet_shared::domain::connection::{ConnectionState, Generation};
 use freshet_shared::domain::failure::FailureClass;
 use freshet_shared::domain::lane::Lane;
 use freshet_shared::domain::outcome::{Cached, Disposition, Outcome, Skip};
+use freshet_shared::domain::provider::catalogue::Providers;
 use freshet_shared::ports::cache::Cache;
 use freshet_shared::ports::provider::CallError;
 
@@ -196,4 +197,67 @@ async fn a_header_that_needs_no_token_stays_readable_while_no_token_is_to_be_had
         assert_eq!(header.as_deref(), Some("Basic 850135:key"));
     }
     assert_eq!(bench.cache.get("connectionAuthorization_1:order_ship"), None);
+}
+
+#[tokio::test]
+async fn a_provider_that_fails_for_all_is_left_alone_and_its_failures_count_against_no_connection() {
+    let bench = Bench::new().await;
+    // The breaker opens at half of ten.
+    for id in 1..=12 {
+        bench.add(id, 20).await;
+        bench.provider.answer(503, "");
+    }
+    let mut outcomes = Vec::new();
+    for id in 1..=12 {
+        outcomes.push(refresh(&bench.refresher, &message(id, 0, Lane::Early), false).await.as_str());
+    }
+    assert_eq!(outcomes[..10], ["failed"; 10]);
+    assert_eq!(outcomes[10..], ["deferred"; 2]);
+    assert_eq!(bench.provider.calls().len(), 10);
+    let failures = "SELECT COALESCE(SUM(failures), 0) FROM token_refresh";
+    assert_eq!(bench.number(failures).await, 9, "the one that opened it says nothing about its connection");
+    let deferred = bench.load(11).await;
+    assert!(deferred.next_attempt_at.is_some_and(|at| at >= noon() + TimeDelta::seconds(30)));
+    assert_eq!((deferred.failures, deferred.failure_class), (0, None));
+
+    // One call finds out, whoever makes it: what was scripted for the last two is still in front.
+    bench.clock.advance(TimeDelta::minutes(5));
+    assert_eq!(refresh(&bench.refresher, &message(11, 0, Lane::Early), false).await.as_str(), "failed");
+    assert_eq!(bench.number(failures).await, 9);
+    bench.clock.advance(TimeDelta::minutes(5));
+    bench.provider.answer(200, r#"{"status":"SUCCESS","accessToken":"new"}"#);
+    bench.provider.answer(200, r#"{"status":"SUCCESS","accessToken":"new"}"#);
+    assert_eq!(refresh(&bench.refresher, &message(12, 0, Lane::Early), false).await.as_str(), "failed");
+    bench.clock.advance(TimeDelta::minutes(5));
+    for id in [11, 12] {
+        let outcome = refresh(&bench.refresher, &message(id, 0, Lane::Early), false).await;
+        assert_eq!(outcome.as_str(), "refreshed", "{outcome:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_deferred_job_leaves_the_cache_as_it_is_and_is_no_failure() {
+    let settings = "[fynd.limits]\nrate = { requests = 1, per = \"1h\" }";
+    let settings = toml::from_str(settings).unwrap();
+    let bench = Bench::with(Providers::new(&[], &settings).unwrap()).await;
+    for id in 1..=2 {
+        bench.add(id, 5).await;
+        bench.grant("new");
+        bench
+            .execute(&format!(
+                "UPDATE token_refresh SET queued_until = '2026-11-21 12:05:00' WHERE connection_id = {id}"
+            ))
+            .await;
+    }
+    assert_eq!(refresh(&bench.refresher, &message(1, 0, Lane::Urgent), false).await.as_str(), "refreshed");
+    let outcome = refresh(&bench.refresher, &message(2, 0, Lane::Urgent), false).await;
+    let Outcome::Deferred { until, reason } = &outcome else { panic!("{outcome:?}") };
+    assert_eq!((*reason, outcome.disposition()), ("rate_limited", Disposition::Acknowledge));
+    assert!(*until >= noon() + TimeDelta::hours(1), "{until}");
+    let loaded = bench.load(2).await;
+    assert_eq!((loaded.next_attempt_at, loaded.failures), (Some(*until), 0));
+    assert!(bench.cache.get("connectionDetail_2").is_none());
+    assert_eq!(bench.provider.calls().len(), 1);
+    let queued = "SELECT COUNT(*) FROM token_refresh WHERE queued_until IS NOT NULL";
+    assert_eq!(bench.number(queued).await, 0);
 }

@@ -8,6 +8,7 @@ use super::Database;
 use super::error::during;
 use super::table::{Connection, TokenRefresh};
 use crate::domain::connection::ConnectionState;
+use crate::domain::sealing::SecretColumn;
 use crate::ports::store::{Commit, Committed, StoreError};
 
 const OPERATION: &str = "store a token";
@@ -73,6 +74,7 @@ impl Database {
     }
 
     fn token(&self, commit: &Commit) -> UpdateStatement {
+        let access_token = self.sealed(SecretColumn::AccessToken, commit.connection_id, &commit.access_token);
         let unchanged = match commit.loaded_expiry {
             Some(expiry) => self.expiry().eq(self.moment(expiry)),
             None => self.never_refreshed(),
@@ -80,11 +82,12 @@ impl Database {
         let mut update = Query::update();
         // In the same statement as the access token: neither is ever stored without the other.
         if let Some(refresh_token) = &commit.refresh_token {
+            let refresh_token = self.sealed(SecretColumn::RefreshToken, commit.connection_id, refresh_token);
             update.value(Connection::RefreshToken, refresh_token.expose());
         }
         update
             .table(Connection::Table)
-            .value(Connection::AccessToken, commit.access_token.expose())
+            .value(Connection::AccessToken, access_token.expose())
             .value(Connection::AccessTokenExpiryAt, self.maybe_instant(commit.expires_at))
             // A column of whole seconds may round up, and no token was generated in the future.
             .value(Connection::AccessTokenGeneratedOn, self.instant(commit.generated_at.trunc_subsecs(0)))

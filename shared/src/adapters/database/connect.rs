@@ -97,7 +97,7 @@ impl Database {
         let connection = sea_orm::Database::connect(options).await.map_err(during(OPERATION))?;
         let backend = connection.get_database_backend();
         debug_assert_eq!(backend == DbBackend::Sqlite, is_sqlite);
-        Ok(Self { connection, backend })
+        Ok(Self { connection, backend, sealing: None })
     }
 
     /// Ends all connections after their statement.

@@ -22,7 +22,15 @@ impl Database {
         let detail: String = record.failure.detail.chars().take(LONGEST_DETAIL).collect();
         let transaction = self.connection.begin().await?;
         let mut update = Query::update();
-        if !record.is_attempt_open {
+        if !record.is_standing_kept {
+            update
+                .value(TokenRefresh::State, record.state.as_str())
+                .value(TokenRefresh::LeaseOwner, Value::String(None))
+                .value(TokenRefresh::LeaseUntil, Value::ChronoDateTimeUtc(None))
+                .value(TokenRefresh::GrantFailures, record.grant_failures)
+                .value(TokenRefresh::WaitingFingerprint, record.fingerprint.clone());
+        }
+        if !record.is_standing_kept && !record.is_attempt_open {
             update
                 .value(TokenRefresh::AttemptId, Value::String(None))
                 .value(TokenRefresh::AttemptSentAt, Value::ChronoDateTimeUtc(None));
@@ -32,13 +40,8 @@ impl Database {
         }
         update
             .table(TokenRefresh::Table)
-            .value(TokenRefresh::State, record.state.as_str())
             .value(TokenRefresh::NextAttemptAt, self.instant(record.next_attempt_at))
             .value(TokenRefresh::QueuedUntil, Value::ChronoDateTimeUtc(None))
-            .value(TokenRefresh::LeaseOwner, Value::String(None))
-            .value(TokenRefresh::LeaseUntil, Value::ChronoDateTimeUtc(None))
-            .value(TokenRefresh::GrantFailures, record.grant_failures)
-            .value(TokenRefresh::WaitingFingerprint, record.fingerprint.clone())
             .value(TokenRefresh::FailureClass, class)
             .value(TokenRefresh::FailureDetail, detail.as_str())
             .and_where(Expr::col(TokenRefresh::ConnectionId).eq(record.connection_id.0))

@@ -8,11 +8,13 @@ use sea_orm::{ConnectionTrait, DbErr, QueryResult};
 use super::Database;
 use super::error::during;
 use super::scan::has_channel;
+use super::sealed::unreadable_secret;
 use super::table::{Channels, Connection, ProviderControl, TokenRefresh};
 use super::value::{from_json, id, number_or_text};
 use crate::domain::channel::Channel;
 use crate::domain::connection::{ConnectionId, ConnectionState, Generation, LoadedConnection};
 use crate::domain::failure::FailureClass;
+use crate::domain::sealing::SecretColumn;
 use crate::domain::secret::Secret;
 use crate::ports::store::{Attempt, Commit, Committed, FailureRecord, RefreshStore, Release, StoreError};
 
@@ -66,7 +68,7 @@ impl RefreshStore for Database {
             statement.and_where(has_channel(integration_type));
         }
         let row = self.connection.query_one(&statement).await.map_err(during(LOAD))?;
-        row.map(|row| loaded(connection_id, &row)).transpose()
+        row.map(|row| loaded(self, connection_id, &row)).transpose()
     }
 
     async fn channels(&self, connection_id: ConnectionId) -> Result<Vec<Channel>, StoreError> {
@@ -121,28 +123,32 @@ fn additional_details(details: &serde_json::Value) -> sea_orm::Value {
 }
 
 /// A column as text, whatever its type is.
-fn text(column: Expr) -> Expr {
+pub(super) fn text(column: Expr) -> Expr {
     column.cast_as(Alias::new("CHAR"))
 }
 
-fn loaded(id: ConnectionId, row: &QueryResult) -> Result<LoadedConnection, StoreError> {
-    let state: String = column(row, "state")?;
-    let secret = |name| column::<Option<String>>(row, name).map(|text| text.map(Secret::new));
+fn loaded(database: &Database, id: ConnectionId, row: &QueryResult) -> Result<LoadedConnection, StoreError> {
+    let state = ConnectionState::parse(&column::<String>(row, "state")?)
+        .ok_or_else(|| unreadable("state holds a word that this build does not know"))?;
+    let failures = u32::try_from(column::<i32>(row, "failures")?).unwrap_or(0);
+    let secret = |name, place| {
+        let text = column::<Option<String>>(row, name)?.map(Secret::new);
+        database.opened(place, id, text).map_err(unreadable_secret(LOAD, failures, state))
+    };
     Ok(LoadedConnection {
         id,
         is_active: column::<Option<bool>>(row, "is_active")?.unwrap_or(false),
-        access_token: secret("access_token")?,
-        refresh_token: secret("refresh_token")?,
+        access_token: secret("access_token", SecretColumn::AccessToken)?,
+        refresh_token: secret("refresh_token", SecretColumn::RefreshToken)?,
         expires_at: column(row, "expires_at")?,
-        input_fields: secret("input_fields")?,
+        input_fields: secret("input_fields", SecretColumn::InputFields)?,
         generation: Generation(column(row, "generation")?),
-        state: ConnectionState::parse(&state)
-            .ok_or_else(|| unreadable("state holds a word that this build does not know"))?,
+        state,
         refresh_at: column(row, "refresh_at")?,
         next_attempt_at: column(row, "next_attempt_at")?,
         leased_until: column(row, "lease_until")?,
         attempt_sent_at: column(row, "attempt_sent_at")?,
-        failures: u32::try_from(column::<i32>(row, "failures")?).unwrap_or(0),
+        failures,
         grant_failures: u32::try_from(column::<i32>(row, "grant_failures")?).unwrap_or(0),
         // A word of a newer version is no failure that this one would judge by.
         failure_class: column::<Option<String>>(row, "failure_class")?

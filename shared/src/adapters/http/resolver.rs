@@ -87,9 +87,12 @@ mod tests {
         }
     }
 
+    /// What was found, and what is handed on, or why nothing is.
+    type Case = (&'static [&'static str], Result<&'static [&'static str], &'static str>);
+
     #[tokio::test]
     async fn the_connector_gets_only_what_is_permitted() {
-        let cases: [(&'static [&'static str], Result<&[&str], &str>); 6] = [
+        let cases: [Case; 6] = [
             (&["93.184.215.14", "2606:2800:21f::1"], Ok(&["93.184.215.14", "2606:2800:21f::1"])),
             (&["127.0.0.1", "93.184.215.14", "::1"], Ok(&["93.184.215.14"])),
             (&["64:ff9b::5db8:d70e", "64:ff9b::a00:1"], Ok(&["64:ff9b::5db8:d70e"])),

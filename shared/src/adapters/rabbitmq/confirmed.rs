@@ -1,4 +1,4 @@
-//! Publishing with confirms, for the refresh messages and for the dead letters.
+//! Publishing with confirms, for the refresh messages, the dead letters and the events.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use tracing::warn;
 
 use super::RabbitMq;
 use super::link::{LinkError, timed};
+use super::topology::declare_events_exchange;
 use crate::persistence::{Patience, persist};
 use crate::ports::queue::PublishError;
 
@@ -31,6 +32,17 @@ pub(super) struct Publication {
     pub(super) routing_key: ShortString,
     pub(super) properties: BasicProperties,
     pub(super) body: Vec<u8>,
+    /// Whether it is a failure that no queue takes it.
+    pub(super) mandatory: bool,
+}
+
+/// What is declared before anything is published.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Declares {
+    /// All that refresh messages travel through.
+    Queues,
+    /// What events go to.
+    EventsExchange,
 }
 
 /// A connection with one confirm channel, opened when it is needed and given up after any failure, so that no
@@ -38,6 +50,7 @@ pub(super) struct Publication {
 pub(super) struct ConfirmedPublisher {
     rabbitmq: Arc<RabbitMq>,
     purpose: &'static str,
+    declares: Declares,
     /// Out of its place while a batch is on its way: a batch that is abandoned takes its link along.
     link: Mutex<Option<Link>>,
 }
@@ -48,8 +61,15 @@ struct Link {
 }
 
 impl ConfirmedPublisher {
-    pub(super) fn new(rabbitmq: Arc<RabbitMq>, purpose: &'static str) -> Self {
-        Self { rabbitmq, purpose, link: Mutex::new(None) }
+    pub(super) fn new(rabbitmq: Arc<RabbitMq>, purpose: &'static str, declares: Declares) -> Self {
+        Self { rabbitmq, purpose, declares, link: Mutex::new(None) }
+    }
+
+    /// Connects and declares without publishing anything.
+    pub(super) async fn prepare(&self) -> Result<(), LinkError> {
+        let mut place = self.link.lock().await;
+        *place = Some(self.ready(place.take()).await?);
+        Ok(())
     }
 
     /// Publishes all of them; one answer each, in order. Ends within about twice the time-out, plus once per
@@ -104,7 +124,10 @@ impl ConfirmedPublisher {
         let opening = async {
             let connection = self.rabbitmq.connect(self.purpose).await?;
             let channel = self.rabbitmq.open_channel(&connection).await?;
-            self.rabbitmq.topology.declare(&channel, limit).await?;
+            match self.declares {
+                Declares::Queues => self.rabbitmq.topology.declare(&channel, limit).await?,
+                Declares::EventsExchange => declare_events_exchange(&channel, limit).await?,
+            }
             let select = channel.confirm_select(ConfirmSelectOptions::default());
             timed(limit, "switch confirms on for", self.purpose, select).await?;
             Ok(Link { connection, channel })
@@ -154,7 +177,7 @@ async fn confirm(
     publication: &Publication,
     index: usize,
 ) -> (usize, lapin::Result<Confirmation>) {
-    let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+    let options = BasicPublishOptions { mandatory: publication.mandatory, ..BasicPublishOptions::default() };
     let sent = channel.basic_publish(
         publication.exchange.clone(),
         publication.routing_key.clone(),
@@ -230,6 +253,7 @@ mod tests {
             routing_key: "k".into(),
             properties: properties(id),
             body: Vec::new(),
+            mandatory: true,
         }
     }
 

@@ -7,7 +7,7 @@ use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
 use super::RabbitMq;
-use super::confirmed::{ConfirmedPublisher, PERSISTENT, Publication};
+use super::confirmed::{ConfirmedPublisher, Declares, PERSISTENT, Publication};
 use super::topology::DEAD_LETTER_QUEUE;
 use crate::domain::message::MessageError;
 use crate::ports::queue::PublishError;
@@ -26,7 +26,7 @@ pub(super) struct DeadLetters {
 
 impl DeadLetters {
     pub(super) fn new(rabbitmq: Arc<RabbitMq>) -> Self {
-        Self { publisher: ConfirmedPublisher::new(rabbitmq, "dead letters") }
+        Self { publisher: ConfirmedPublisher::new(rabbitmq, "dead letters", Declares::Queues) }
     }
 
     /// Returns once the broker has confirmed the dead letter.
@@ -68,7 +68,13 @@ fn publication(
         kept = kept.with_content_type(content_type.clone());
     }
     // The default exchange, which routes by the queue's name.
-    Publication { exchange: "".into(), routing_key: DEAD_LETTER_QUEUE.into(), properties: kept, body }
+    Publication {
+        exchange: "".into(),
+        routing_key: DEAD_LETTER_QUEUE.into(),
+        properties: kept,
+        body,
+        mandatory: true,
+    }
 }
 
 #[cfg(test)]

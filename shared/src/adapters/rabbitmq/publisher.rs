@@ -7,7 +7,7 @@ use lapin::BasicProperties;
 use lapin::types::ShortString;
 
 use super::RabbitMq;
-use super::confirmed::{ConfirmedPublisher, PERSISTENT, Publication};
+use super::confirmed::{ConfirmedPublisher, Declares, PERSISTENT, Publication};
 use super::headers;
 use super::topology::{EXCHANGE, routing_key};
 use crate::ports::queue::{Outgoing, PublishError, Publisher};
@@ -19,7 +19,7 @@ pub struct RabbitMqPublisher {
 
 impl RabbitMqPublisher {
     pub(super) fn new(rabbitmq: Arc<RabbitMq>) -> Self {
-        Self { publisher: ConfirmedPublisher::new(rabbitmq, "publish") }
+        Self { publisher: ConfirmedPublisher::new(rabbitmq, "publish", Declares::Queues) }
     }
 }
 
@@ -45,5 +45,6 @@ fn publication(outgoing: &Outgoing) -> Publication {
         routing_key: ShortString::try_new(routing_key(&outgoing.pool, message.lane)).unwrap_or_default(),
         properties,
         body: message.encode(),
+        mandatory: true,
     }
 }

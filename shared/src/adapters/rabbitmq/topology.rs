@@ -16,6 +16,9 @@ use crate::domain::lane::Lane;
 /// Routes a message to its pool's queue of its lane.
 pub const EXCHANGE: &str = "freshet.refresh";
 
+/// Events go to it; whoever wants some binds a queue of their own.
+pub const EVENTS_EXCHANGE: &str = "freshet.events";
+
 /// Where messages that cannot be worked on wait for a person.
 pub const DEAD_LETTER_QUEUE: &str = "freshet.dead.v1";
 
@@ -70,10 +73,7 @@ impl Topology {
 
     /// Declares all of it; what is there already must be the same. Costs the channel where it is not.
     pub(super) async fn declare(&self, channel: &Channel, limit: Duration) -> Result<(), LinkError> {
-        let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
-        let exchange =
-            channel.exchange_declare(EXCHANGE.into(), ExchangeKind::Direct, options, FieldTable::default());
-        timed(limit, "declare exchange", EXCHANGE, exchange).await.map_err(LinkError::of_declaration)?;
+        declare_exchange(channel, limit, EXCHANGE, ExchangeKind::Direct).await?;
         declare_queue(channel, limit, &DEAD_LETTER_QUEUE.into(), quorum()).await?;
         for route in &self.routes {
             declare_queue(channel, limit, &route.queue, self.work_queue_arguments()).await?;
@@ -102,6 +102,22 @@ impl Topology {
         set("x-overflow", text("reject-publish"));
         arguments
     }
+}
+
+/// Declares what events go to, and nothing that they do not need.
+pub(super) async fn declare_events_exchange(channel: &Channel, limit: Duration) -> Result<(), LinkError> {
+    declare_exchange(channel, limit, EVENTS_EXCHANGE, ExchangeKind::Topic).await
+}
+
+async fn declare_exchange(
+    channel: &Channel,
+    limit: Duration,
+    name: &str,
+    kind: ExchangeKind,
+) -> Result<(), LinkError> {
+    let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+    let declared = channel.exchange_declare(name.into(), kind, options, FieldTable::default());
+    timed(limit, "declare exchange", name, declared).await.map_err(LinkError::of_declaration)
 }
 
 async fn declare_queue(

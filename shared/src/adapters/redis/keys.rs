@@ -3,6 +3,7 @@
 use crate::domain::connection::{ConnectionId, IdempotencyKey};
 
 /// Names keys behind a common prefix.
+#[derive(Clone)]
 pub(in crate::adapters) struct Keys {
     prefix: String,
 }
@@ -36,6 +37,11 @@ impl Keys {
     pub(in crate::adapters) fn attempt(&self, key: IdempotencyKey) -> String {
         format!("{}freshet:attempt:{key}", self.prefix)
     }
+
+    /// How far ahead of its rate a provider is. Ours alone.
+    pub(in crate::adapters) fn rate(&self, provider: &str) -> String {
+        format!("{}freshetRate_{provider}", self.prefix)
+    }
 }
 
 #[cfg(test)]
@@ -57,6 +63,7 @@ mod tests {
             assert_eq!(keys.generation(id), format!("{prefix}freshet:generation:42"));
             let attempt = keys.attempt(IdempotencyKey { connection_id: id, generation });
             assert_eq!(attempt, format!("{prefix}freshet:attempt:42:7"));
+            assert_eq!(keys.rate("fynd"), format!("{prefix}freshetRate_fynd"));
         }
     }
 }

@@ -72,7 +72,21 @@ impl Links {
     /// it does not, so that an outage of the cache does not slow every refresh down.
     pub(super) async fn of(&self, id: ConnectionId) -> Result<&Client, Problem> {
         let count = i64::try_from(self.clients.len()).unwrap_or(i64::MAX);
-        let index = usize::try_from(id.0.rem_euclid(count.max(1))).unwrap_or_default();
+        self.at(usize::try_from(id.0.rem_euclid(count.max(1))).unwrap_or_default()).await
+    }
+
+    /// The connection that carries the commands about a provider, always the same one.
+    pub(super) async fn of_provider(&self, name: &str) -> Result<&Client, Problem> {
+        let sum = name.bytes().fold(0, |sum: usize, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+        self.at(sum.checked_rem(self.clients.len()).unwrap_or_default()).await
+    }
+
+    /// How long a connection is waited for, and then an answer.
+    pub(super) fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    async fn at(&self, index: usize) -> Result<&Client, Problem> {
         let client = self.clients.get(index).ok_or_else(|| Problem::not_connected(None))?;
         if !client.is_connected() {
             if self.is_away.load(Ordering::Relaxed) {

@@ -7,7 +7,7 @@ use fred::types::scripts;
 
 use super::problem::Problem;
 
-/// A script that answers 1 or 0.
+/// A script that answers a number.
 pub(super) struct Script(scripts::Script);
 
 impl Script {
@@ -15,14 +15,24 @@ impl Script {
         Self(scripts::Script::from_lua(source))
     }
 
-    /// Redis forgets scripts when it restarts, fails over or is told to. The whole text then makes it run and
-    /// remember in one step, so that it cannot be forgotten in between. The first try did nothing in that case.
+    /// Whether it answers 1.
     pub(super) async fn run(
         &self,
         client: &Client,
         keys: Vec<String>,
         arguments: Vec<Value>,
     ) -> Result<bool, Problem> {
+        Ok(self.number(client, keys, arguments).await? == 1)
+    }
+
+    /// Redis forgets scripts when it restarts, fails over or is told to. The whole text then makes it run and
+    /// remember in one step, so that it cannot be forgotten in between. The first try did nothing in that case.
+    pub(super) async fn number(
+        &self,
+        client: &Client,
+        keys: Vec<String>,
+        arguments: Vec<Value>,
+    ) -> Result<i64, Problem> {
         let answer =
             client.evalsha::<i64, _, _, _>(self.0.sha1().clone(), keys.clone(), arguments.clone()).await;
         let answer = match (answer, self.0.lua()) {
@@ -31,6 +41,6 @@ impl Script {
             }
             (answer, _) => answer,
         };
-        Ok(answer? == 1)
+        Ok(answer?)
     }
 }

@@ -209,9 +209,12 @@ mod tests {
         text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
     }
 
+    /// A pattern, hosts and ports that it fits, and others.
+    type Case = (&'static str, &'static [(&'static str, u16)], &'static [(&'static str, u16)]);
+
     #[test]
     fn a_pattern_fits_its_hosts_and_no_others() {
-        let cases: [(&str, &[(&str, u16)], &[(&str, u16)]); 9] = [
+        let cases: [Case; 9] = [
             (
                 "api.example.com",
                 &[("api.example.com", 443), ("api.example.com", 8443), ("API.Example.COM", 443)],

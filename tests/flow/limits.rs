@@ -1,0 +1,237 @@
+//! Request rates in Redis: shared by all who ask, kept to by each alone while Redis is away, and shared again after it.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail, ensure};
+use chrono::DateTime;
+use fred::interfaces::KeysInterface;
+use freshet_shared::adapters::embedded::clock::ManualClock;
+use freshet_shared::adapters::redis::rate_limiter::RedisRateLimiter;
+use freshet_shared::adapters::redis::{RedisCache, RedisSettings};
+use freshet_shared::domain::limits::Rate;
+use freshet_shared::domain::secret::Secret;
+use freshet_shared::ports::rate_limiter::{RateLimiter, Taken};
+use freshet_tests::isolation::TestKeys;
+use freshet_tests::services::Redis;
+use freshet_tests::waiting::eventually;
+use tokio::task::JoinSet;
+
+/// Where Redis is there, and a loaded machine may take its time.
+const PATIENT: Duration = Duration::from_secs(20);
+/// Where it goes away.
+const COMMAND_TIMEOUT: Duration = Duration::from_millis(500);
+/// What a loaded machine adds.
+const SLACK: Duration = Duration::from_secs(2);
+const HOUR: Duration = Duration::from_secs(3_600);
+const WORKERS: u32 = 4;
+
+/// The rates as one worker of four keeps them. The cache comes with them: its connections are theirs.
+struct Worker {
+    cache: RedisCache,
+    limiter: RedisRateLimiter,
+}
+
+impl Worker {
+    fn connect(url: &str, prefix: &str, command_timeout: Duration) -> Result<Self> {
+        let settings = RedisSettings {
+            url: Secret::new(url),
+            key_prefix: prefix.into(),
+            command_timeout,
+            connections: 2,
+        };
+        let cache = RedisCache::connect(settings, Arc::new(ManualClock::new(DateTime::UNIX_EPOCH)))?;
+        let limiter = cache.rate_limiter(NonZeroU32::MIN.saturating_add(WORKERS - 1));
+        Ok(Self { cache, limiter })
+    }
+
+    async fn take(&self, rate: &Rate) -> Taken {
+        self.limiter.take("fynd", rate).await
+    }
+
+    /// Takes one, waiting as it is told.
+    async fn take_in_turn(&self, rate: &Rate) {
+        while let Taken::Wait(wait) = self.take(rate).await {
+            tokio::time::sleep(wait).await;
+        }
+    }
+}
+
+fn rate(requests: u32, per: Duration, burst: u32) -> Result<Rate> {
+    Ok(Rate::new(requests, per, burst)?)
+}
+
+#[tokio::test]
+async fn of_two_workers_at_once_exactly_the_burst_is_granted() -> Result<()> {
+    let keys = TestKeys::create().await?;
+    let rate = rate(1, HOUR, 25)?;
+    let mut takes = JoinSet::new();
+    for _ in 0..2 {
+        let worker = Arc::new(Worker::connect(keys.url(), keys.prefix(), PATIENT)?);
+        for _ in 0..40 {
+            let worker = worker.clone();
+            takes.spawn(async move { worker.take(&rate).await });
+        }
+    }
+    let mut granted = 0;
+    while let Some(taken) = takes.join_next().await {
+        match taken? {
+            Taken::Granted => granted += 1,
+            // The refused ones consumed nothing, or this would grow with each.
+            Taken::Wait(wait) => ensure!(wait <= HOUR && wait + HOUR / 2 > HOUR, "it says {wait:?}"),
+        }
+    }
+    assert_eq!(granted, 25, "of 80 takes");
+    let entries = keys.entries().await?;
+    let left = entries.get("freshetRate_fynd").and_then(|entry| entry.time_to_live);
+    ensure!(left.is_some_and(|left| left <= 25 * HOUR && left > 24 * HOUR), "there are {entries:?}");
+    ensure!(entries.len() == 1, "there are {entries:?}");
+    keys.delete_keys().await
+}
+
+#[tokio::test]
+async fn two_workers_that_wait_as_told_share_the_rate() -> Result<()> {
+    const TAKES: u32 = 30;
+    const BURST: u32 = 5;
+    let keys = TestKeys::create().await?;
+    let rate = rate(20, Duration::from_secs(1), BURST)?;
+    let connect = || Worker::connect(keys.url(), keys.prefix(), PATIENT);
+    let [one, other] = &[connect()?, connect()?];
+    let started = Instant::now();
+    let taking = async |worker: &Worker| {
+        for _ in 0..TAKES / 2 {
+            worker.take_in_turn(&rate).await;
+        }
+    };
+    tokio::join!(taking(one), taking(other));
+    let elapsed = started.elapsed();
+    let least = rate.interval() * (TAKES - BURST);
+    ensure!(elapsed >= least, "it took {elapsed:?} instead of {least:?}");
+    keys.delete_keys().await
+}
+
+#[tokio::test]
+async fn after_the_wait_that_it_names_one_is_granted() -> Result<()> {
+    let keys = TestKeys::create().await?;
+    let worker = Worker::connect(keys.url(), keys.prefix(), PATIENT)?;
+    let rate = rate(10, Duration::from_secs(1), 3)?;
+    for _ in 0..5 {
+        let wait = loop {
+            if let Taken::Wait(wait) = worker.take(&rate).await {
+                break wait;
+            }
+        };
+        ensure!(wait <= rate.interval(), "it says {wait:?}");
+        tokio::time::sleep(wait).await;
+        assert_eq!(worker.take(&rate).await, Taken::Granted);
+    }
+    keys.delete_keys().await
+}
+
+#[tokio::test]
+async fn what_stands_in_its_key_by_mistake_does_not_hold_everything_up() -> Result<()> {
+    let keys = TestKeys::create().await?;
+    let worker = Worker::connect(keys.url(), keys.prefix(), PATIENT)?;
+    let name = format!("{}freshetRate_fynd", keys.prefix());
+    let rate = rate(1, Duration::from_millis(100), 1)?;
+    // The second is the year 2255: a clock that went back leaves such a time behind.
+    for mistake in ["no number", "9000000000000000", ""] {
+        keys.client().set::<(), _, _>(name.as_str(), mistake, None, None, false).await?;
+        match worker.take(&rate).await {
+            Taken::Granted => {}
+            Taken::Wait(wait) => {
+                ensure!(wait <= rate.interval(), "{mistake}: it says {wait:?}");
+                tokio::time::sleep(wait).await;
+                assert_eq!(worker.take(&rate).await, Taken::Granted, "{mistake}");
+            }
+        }
+    }
+    keys.delete_keys().await
+}
+
+/// The whole rate's next request is an hour away at most, that of a worker's share more than that.
+fn is_of_a_share(taken: Taken) -> Result<bool> {
+    match taken {
+        Taken::Wait(wait) if wait <= HOUR => Ok(false),
+        Taken::Wait(wait) if wait <= HOUR * WORKERS => Ok(true),
+        other => bail!("it says {other:?}"),
+    }
+}
+
+async fn spend_the_burst(worker: &Worker, rate: &Rate) -> Result<()> {
+    eventually("the shared burst is spent", Duration::from_secs(30), async || {
+        while worker.take(rate).await == Taken::Granted {}
+        ensure!(!is_of_a_share(worker.take(rate).await)?, "Redis is not asked");
+        Ok(())
+    })
+    .await
+}
+
+/// Falls back within `within`, and then nobody waits for Redis.
+async fn keeps_to_its_share(worker: &Worker, rate: &Rate, within: Duration) -> Result<()> {
+    let started = Instant::now();
+    ensure!(is_of_a_share(worker.take(rate).await)?, "Redis was asked");
+    let elapsed = started.elapsed();
+    ensure!(elapsed < within, "it took {elapsed:?}");
+    let started = Instant::now();
+    for _ in 0..200 {
+        ensure!(is_of_a_share(worker.take(rate).await)?, "more than the share");
+    }
+    let elapsed = started.elapsed();
+    ensure!(elapsed < COMMAND_TIMEOUT, "200 takes took {elapsed:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn while_redis_hangs_a_worker_keeps_to_its_share_and_then_shares_again() -> Result<()> {
+    let redis = Redis::start().await?;
+    let worker = Worker::connect(&redis.url(), "", COMMAND_TIMEOUT)?;
+    let rate = rate(1, HOUR, 3)?;
+    spend_the_burst(&worker, &rate).await?;
+    redis.freeze()?;
+    keeps_to_its_share(&worker, &rate, COMMAND_TIMEOUT + SLACK).await?;
+    redis.thaw()?;
+    // What was spent before is still known.
+    eventually("the rate is shared again", Duration::from_secs(30), async || {
+        ensure!(!is_of_a_share(worker.take(&rate).await)?, "it is not");
+        Ok(())
+    })
+    .await?;
+    worker.cache.close().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_redis_that_comes_late_or_goes_away_costs_the_rest_of_the_rate_and_no_more() -> Result<()> {
+    let mut redis = Redis::start().await?;
+    redis.kill()?;
+    let worker = Worker::connect(&redis.url(), "", COMMAND_TIMEOUT)?;
+    let rate = rate(1, HOUR, 3)?;
+    keeps_to_its_share(&worker, &rate, COMMAND_TIMEOUT + SLACK).await?;
+    redis.restart().await?;
+    spend_the_burst(&worker, &rate).await?;
+    redis.kill()?;
+    keeps_to_its_share(&worker, &rate, 2 * COMMAND_TIMEOUT + SLACK).await?;
+    redis.restart().await?;
+    spend_the_burst(&worker, &rate).await
+}
+
+#[tokio::test]
+async fn a_share_is_granted_as_slowly_as_it_says() -> Result<()> {
+    let redis = Redis::start().await?;
+    let worker = Worker::connect(&redis.url(), "", COMMAND_TIMEOUT)?;
+    // A hundredth of a second for all, 40 ms for one of four.
+    let rate = rate(100, Duration::from_secs(1), 1)?;
+    worker.take_in_turn(&rate).await;
+    redis.freeze()?;
+    let _ = worker.take(&rate).await;
+    let share = rate.interval() * WORKERS;
+    let started = Instant::now();
+    for _ in 0..11 {
+        worker.take_in_turn(&rate).await;
+    }
+    let (elapsed, least) = (started.elapsed(), share * 10);
+    ensure!(elapsed >= least, "eleven took {elapsed:?}, with {share:?} between two");
+    Ok(())
+}

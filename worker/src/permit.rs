@@ -1,0 +1,185 @@
+//! Leave to call a provider: its breaker is closed, it has a slot for the call, and its rate allows one more.
+//!
+//! Who has to wait longer than about a second is told when to come back, so that nobody's wait blocks a slot of the pool.
+//! In this order, because what is given back costs nothing, and a request that was counted in the rate is not given back.
+
+mod backlog;
+mod deferral;
+mod gate;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use freshet_shared::domain::breaker::{Admission, BreakerPolicy, Evidence};
+use freshet_shared::domain::failure::FailureClass;
+use freshet_shared::domain::limits::{Limits, Rate};
+use freshet_shared::domain::provider::Provider;
+use freshet_shared::ports::clock::Clock;
+use freshet_shared::ports::randomness::Randomness;
+use freshet_shared::ports::rate_limiter::{RateLimiter, Taken};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, sleep, timeout_at};
+
+pub use deferral::{Deferral, DeferralReason};
+
+use backlog::random_part;
+use gate::Gate;
+
+/// Who would have to wait longer is deferred.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How permits are given.
+#[derive(Debug, Clone, Copy)]
+pub struct PermitSettings {
+    /// The worker processes among which a provider's concurrency is divided.
+    pub workers: NonZeroU32,
+    /// When a provider is left alone.
+    pub breaker: BreakerPolicy,
+    /// Over how long deferred jobs are spread at most, after the first of them may come back.
+    pub longest_spread: TimeDelta,
+}
+
+/// Gives permits. One for the whole process.
+pub struct Permits {
+    rate_limiter: Arc<dyn RateLimiter>,
+    clock: Arc<dyn Clock>,
+    randomness: Arc<dyn Randomness>,
+    settings: PermitSettings,
+    gates: Mutex<HashMap<String, Arc<Gate>>>,
+}
+
+impl Permits {
+    /// Nothing is in flight, and every breaker is closed.
+    pub fn new(
+        rate_limiter: Arc<dyn RateLimiter>,
+        clock: Arc<dyn Clock>,
+        randomness: Arc<dyn Randomness>,
+        settings: PermitSettings,
+    ) -> Self {
+        Self { rate_limiter, clock, randomness, settings, gates: Mutex::default() }
+    }
+
+    /// Leave to make one call to `provider`, within its `limits`, which must be the same at each call. Waits for about a
+    /// second at most.
+    ///
+    /// # Errors
+    /// When the wait would be longer: until when the job is to be put off. That is no failure of its connection.
+    pub async fn acquire(&self, provider: &Provider, limits: &Limits) -> Result<Permit, Deferral> {
+        let deadline = Instant::now() + PATIENCE;
+        let gate = self.gate(provider.name(), limits);
+        // Dropped on the way out of here, it lets the next one probe.
+        let mut permit = self.admitted(gate.clone())?;
+        permit.slot = self.slot(&gate, deadline).await?;
+        if let Some(rate) = &limits.rate {
+            self.take(&gate, rate, deadline).await?;
+        }
+        Ok(permit)
+    }
+
+    fn admitted(&self, gate: Arc<Gate>) -> Result<Permit, Deferral> {
+        let now = self.clock.now();
+        match gate.breaker().admit(now) {
+            Ok(admission) => {
+                let clock = self.clock.clone();
+                Ok(Permit { gate: gate.clone(), clock, admission: Some(admission), slot: None })
+            }
+            Err(refusal) => {
+                // Somebody has to be the probe as soon as it may be sent, and all the others should find it answered.
+                let spread = self.settings.breaker.open_for();
+                let until = refusal.until.max(now + PATIENCE) + random_part(spread, self.randomness.next());
+                Err(Deferral { until, reason: DeferralReason::BreakerOpen })
+            }
+        }
+    }
+
+    async fn slot(&self, gate: &Gate, deadline: Instant) -> Result<Option<OwnedSemaphorePermit>, Deferral> {
+        let Some((slots, number)) = &gate.slots else { return Ok(None) };
+        if let Ok(Ok(slot)) = timeout_at(deadline, slots.clone().acquire_owned()).await {
+            return Ok(Some(slot));
+        }
+        // Nobody knows how long the calls before will take; in a whole second this one found no slot.
+        let spacing = PATIENCE / number.get();
+        let until = gate.queue_for_slots().plan(
+            self.clock.now() + PATIENCE,
+            spacing,
+            self.settings.longest_spread,
+            self.randomness.next(),
+        );
+        Err(Deferral { until, reason: DeferralReason::Concurrency })
+    }
+
+    async fn take(&self, gate: &Gate, rate: &Rate, deadline: Instant) -> Result<(), Deferral> {
+        loop {
+            let wait = match self.rate_limiter.take(&gate.provider, rate).await {
+                Taken::Granted => return Ok(()),
+                Taken::Wait(wait) => wait,
+            };
+            if Instant::now() + wait > deadline {
+                // GCRA names the same wait to all of them, and after it there is one request for the first. So each is
+                // given a turn of its own behind those that this worker deferred before, as far apart as the requests
+                // of this worker's share of the rate: what the workers plan together is what the rate then allows.
+                let until = gate.queue_for_rate().plan(
+                    self.clock.now() + wait,
+                    rate.share(self.settings.workers).interval(),
+                    self.settings.longest_spread,
+                    self.randomness.next(),
+                );
+                return Err(Deferral { until, reason: DeferralReason::RateLimited });
+            }
+            // Somebody else may be faster, so it asks again.
+            sleep(wait).await;
+        }
+    }
+
+    fn gate(&self, provider: &str, limits: &Limits) -> Arc<Gate> {
+        let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(gate) = gates.get(provider) {
+            return gate.clone();
+        }
+        let gate = Arc::new(Gate::new(provider, limits, &self.settings));
+        gates.insert(provider.to_owned(), gate.clone());
+        gate
+    }
+}
+
+/// Leave to make one call. Holds the provider's slot for it until it is told how the call ended, or dropped.
+#[must_use = "make the call, and say how it ended"]
+pub struct Permit {
+    gate: Arc<Gate>,
+    clock: Arc<dyn Clock>,
+    /// `None` once the end was told.
+    admission: Option<Admission>,
+    slot: Option<OwnedSemaphorePermit>,
+}
+
+impl Permit {
+    /// The provider granted what was asked for.
+    pub fn succeeded(mut self) {
+        self.report(Evidence::Serves);
+    }
+
+    /// The call failed, and the provider asked us to stay away for `retry_after`. `true` if it fails for all, so that the
+    /// failure says nothing about its connection.
+    pub fn failed(mut self, class: FailureClass, retry_after: Option<Duration>) -> bool {
+        self.report(Evidence::of(class, retry_after));
+        class.is_providers() && self.gate.breaker().is_open()
+    }
+
+    fn report(&mut self, evidence: Evidence) {
+        if let Some(admission) = self.admission.take() {
+            self.gate.report(admission, evidence, self.clock.now());
+        }
+    }
+}
+
+impl Drop for Permit {
+    /// Without a word on how the call ended it counts as neither.
+    fn drop(&mut self) {
+        self.report(Evidence::Nothing);
+    }
+}

@@ -1,0 +1,284 @@
+//! Permits, on a clock that follows the runtime's paused one: nothing here takes time.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use freshet_shared::adapters::embedded::clock::SeededRandomness;
+use freshet_shared::adapters::embedded::rate_limiter::InProcessRateLimiter;
+use freshet_shared::domain::provider::catalogue::Providers;
+
+use super::*;
+
+/// The runtime's time, as a calendar's.
+struct RuntimeClock(Instant);
+
+#[async_trait]
+impl Clock for RuntimeClock {
+    fn now(&self) -> DateTime<Utc> {
+        DateTime::UNIX_EPOCH + TimeDelta::from_std(self.0.elapsed()).unwrap()
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        sleep(duration).await;
+    }
+}
+
+const OPEN_FOR: Duration = Duration::from_secs(30);
+const LONGEST: Duration = Duration::from_secs(300);
+
+struct Bench {
+    permits: Arc<Permits>,
+    clock: Arc<RuntimeClock>,
+    provider: Arc<Provider>,
+    limits: Limits,
+}
+
+impl Bench {
+    /// With limits as in a definition, for one of so many workers. Four failures of at least four calls open the breaker.
+    fn new(workers: u32, rate: Option<(u32, u64, u32)>, concurrency: u32) -> Self {
+        let clock = Arc::new(RuntimeClock(Instant::now()));
+        let settings = PermitSettings {
+            workers: NonZeroU32::new(workers).unwrap(),
+            breaker: BreakerPolicy::new(0.5, 4, Duration::from_secs(60), OPEN_FOR, LONGEST).unwrap(),
+            longest_spread: TimeDelta::from_std(LONGEST).unwrap(),
+        };
+        let limiter = Arc::new(InProcessRateLimiter::new(clock.clone()));
+        let permits = Permits::new(limiter, clock.clone(), Arc::new(SeededRandomness::new(1)), settings);
+        let rate = rate.map(|(requests, seconds, burst)| {
+            Rate::new(requests, Duration::from_secs(seconds), burst).unwrap()
+        });
+        Self {
+            permits: Arc::new(permits),
+            clock,
+            provider: Providers::new(&[], &BTreeMap::new()).unwrap().get("fynd").unwrap().clone(),
+            limits: Limits { rate, concurrency: NonZeroU32::new(concurrency) },
+        }
+    }
+
+    async fn acquire(&self) -> Result<Permit, Deferral> {
+        self.permits.acquire(&self.provider, &self.limits).await
+    }
+
+    /// The wait of a job that has to be deferred for `reason`.
+    async fn deferred(&self, reason: DeferralReason) -> TimeDelta {
+        let deferral = self.acquire().await.err().expect("it is not deferred");
+        assert_eq!(deferral.reason, reason);
+        deferral.until - self.clock.now()
+    }
+
+    async fn fail(&self, class: FailureClass) {
+        self.acquire().await.ok().expect("it is deferred").failed(class, None);
+    }
+
+    /// Failures until the breaker opens.
+    async fn open(&self) {
+        for _ in 0..4 {
+            self.fail(FailureClass::ServerError).await;
+        }
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.clock.0.elapsed()
+    }
+}
+
+fn seconds(number: i64) -> TimeDelta {
+    TimeDelta::seconds(number)
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_limits_everybody_goes_at_once() {
+    let bench = Bench::new(4, None, 0);
+    let mut permits = Vec::new();
+    for _ in 0..1_000 {
+        permits.push(bench.acquire().await.ok().unwrap());
+    }
+    assert_eq!(bench.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_short_wait_for_the_rate_is_waited_for_and_a_long_one_is_not() {
+    let bench = Bench::new(1, Some((2, 1, 1)), 0);
+    for expected in [0, 500, 1_000, 1_500] {
+        assert!(bench.acquire().await.is_ok());
+        assert_eq!(bench.elapsed(), Duration::from_millis(expected));
+    }
+    let slow = Bench::new(1, Some((1, 10, 1)), 0);
+    assert!(slow.acquire().await.is_ok());
+    let wait = slow.deferred(DeferralReason::RateLimited).await;
+    assert_eq!(slow.elapsed(), Duration::ZERO, "nobody waited");
+    assert!((seconds(10)..seconds(20)).contains(&wait), "{wait}");
+    tokio::time::advance(Duration::from_secs(10)).await;
+    assert!(slow.acquire().await.is_ok(), "who was deferred consumed nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_many_that_wait_for_the_rate_those_go_that_it_allows_within_a_second() {
+    let bench = Bench::new(1, Some((10, 1, 1)), 0);
+    let jobs = (0..40).map(|_| bench.acquire());
+    let outcomes = futures_util::future::join_all(jobs).await;
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 11, "at 0 and then each 100 ms");
+    assert!(bench.elapsed() <= PATIENCE, "{:?}", bench.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn jobs_deferred_together_come_back_as_the_rate_allows() {
+    // One request each 2 s, of which this is one of two workers: one each 4 s.
+    let bench = Bench::new(2, Some((1, 2, 1)), 0);
+    assert!(bench.acquire().await.is_ok());
+    let mut waits = Vec::new();
+    for _ in 0..50 {
+        waits.push(bench.deferred(DeferralReason::RateLimited).await);
+    }
+    for (turn, wait) in (0..).zip(&waits) {
+        let begin = 2 + 4 * turn;
+        assert!((seconds(begin)..seconds(begin + 4)).contains(wait), "turn {turn}: {wait}");
+    }
+    let in_step = waits.windows(2).all(|pair| pair[1] - pair[0] == seconds(4));
+    assert!(!in_step, "within its turn each comes at a moment of its own");
+    for _ in 0..200 {
+        let wait = bench.deferred(DeferralReason::RateLimited).await;
+        assert!(wait <= seconds(2 + 300), "however many there are: {wait}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_workers_part_of_the_concurrency_is_never_exceeded() {
+    for (workers, concurrency, part) in [(1, 3, 3), (4, 16, 4), (4, 7, 1), (4, 1, 1)] {
+        let bench = Bench::new(workers, None, concurrency);
+        let mut permits = Vec::new();
+        for _ in 0..part {
+            permits.push(bench.acquire().await.ok().unwrap());
+        }
+        assert_eq!(bench.elapsed(), Duration::ZERO);
+        let wait = bench.deferred(DeferralReason::Concurrency).await;
+        assert_eq!(bench.elapsed(), PATIENCE, "{concurrency} of {workers}");
+        assert!((seconds(1)..seconds(3)).contains(&wait), "{wait}");
+        // Whichever way a call ends, its slot is free for the next one.
+        let ends: [fn(Permit); 3] =
+            [Permit::succeeded, |permit| _ = permit.failed(FailureClass::InvalidGrant, None), drop];
+        for end in ends {
+            end(permits.pop().unwrap());
+            permits.push(bench.acquire().await.ok().unwrap());
+        }
+        assert_eq!(bench.elapsed(), PATIENCE);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slot_that_is_given_back_in_time_goes_to_who_waits() {
+    let bench = Bench::new(1, None, 1);
+    let permit = bench.acquire().await.ok().unwrap();
+    let (waiting, ()) = tokio::join!(bench.acquire(), async {
+        sleep(Duration::from_millis(700)).await;
+        permit.succeeded();
+    });
+    assert!(waiting.is_ok());
+    assert_eq!(bench.elapsed(), Duration::from_millis(700));
+}
+
+#[tokio::test(start_paused = true)]
+async fn jobs_that_found_no_slot_come_back_at_different_times() {
+    let bench = Bench::new(1, None, 2);
+    let _permits = [bench.acquire().await.ok().unwrap(), bench.acquire().await.ok().unwrap()];
+    let outcomes = futures_util::future::join_all((0..20).map(|_| bench.acquire())).await;
+    let untils: BTreeSet<_> = outcomes.into_iter().map(|outcome| outcome.err().unwrap().until).collect();
+    assert_eq!(untils.len(), 20);
+    assert!(*untils.last().unwrap() - *untils.first().unwrap() > seconds(8), "two in a second");
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_request_is_counted_for_who_finds_no_slot() {
+    let bench = Bench::new(1, Some((1, 3_600, 2)), 1);
+    let permit = bench.acquire().await.ok().unwrap();
+    bench.deferred(DeferralReason::Concurrency).await;
+    drop(permit);
+    assert!(bench.acquire().await.is_ok(), "the second request of the burst is still there");
+    bench.deferred(DeferralReason::RateLimited).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_that_fails_is_left_alone_until_one_probe_is_answered() {
+    let bench = Bench::new(4, None, 0);
+    bench.open().await;
+    let mut waits = BTreeSet::new();
+    for _ in 0..50 {
+        let wait = bench.deferred(DeferralReason::BreakerOpen).await;
+        assert!((seconds(30)..seconds(60)).contains(&wait), "{wait}");
+        waits.insert(wait);
+    }
+    assert_eq!(waits.len(), 50, "they do not come back together");
+    assert_eq!(bench.elapsed(), Duration::ZERO, "and nobody waits here");
+
+    tokio::time::advance(OPEN_FOR).await;
+    let probe = bench.acquire().await.ok().unwrap();
+    let wait = bench.deferred(DeferralReason::BreakerOpen).await;
+    assert!((seconds(1)..seconds(31)).contains(&wait), "{wait}");
+    probe.failed(FailureClass::Network, None);
+    assert!(bench.deferred(DeferralReason::BreakerOpen).await >= seconds(30), "open again");
+
+    tokio::time::advance(OPEN_FOR).await;
+    drop(bench.acquire().await.ok().unwrap());
+    let probe = bench.acquire().await.ok().expect("a probe of which nothing is known is repeated");
+    bench.deferred(DeferralReason::BreakerOpen).await;
+    probe.succeeded();
+    for _ in 0..3 {
+        bench.fail(FailureClass::ServerError).await;
+    }
+    assert!(bench.acquire().await.is_ok(), "it begins to count anew");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_has_to_wait_for_the_rate_makes_way_for_the_next_one() {
+    let bench = Bench::new(1, Some((1, 60, 4)), 0);
+    bench.open().await;
+    tokio::time::advance(OPEN_FOR).await;
+    bench.deferred(DeferralReason::RateLimited).await;
+    tokio::time::advance(OPEN_FOR).await;
+    assert!(bench.acquire().await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn failures_that_are_not_the_providers_open_nothing() {
+    let bench = Bench::new(4, None, 0);
+    for class in FailureClass::ALL.into_iter().filter(|class| !class.is_providers()) {
+        for _ in 0..20 {
+            bench.fail(class).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_merchants_request_limit_is_not_the_others_but_a_providers_is() {
+    let bench = Bench::new(4, None, 0);
+    let day = Some(Duration::from_secs(86_400));
+    let answered_429 = async || bench.acquire().await.ok().unwrap().failed(FailureClass::RateLimited, day);
+    for _ in 0..4 {
+        bench.acquire().await.ok().unwrap().succeeded();
+    }
+    for _ in 0..3 {
+        answered_429().await;
+    }
+    assert!(bench.acquire().await.is_ok(), "three of seven");
+    answered_429().await;
+    let wait = bench.deferred(DeferralReason::BreakerOpen).await;
+    assert!(wait >= seconds(300), "as long as it asked, within bounds: {wait}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_provider_has_a_gate_of_its_own() {
+    let bench = Bench::new(1, None, 1);
+    bench.open().await;
+    bench.deferred(DeferralReason::BreakerOpen).await;
+    let very = Providers::new(&[], &BTreeMap::new()).unwrap().get("very").unwrap().clone();
+    assert!(bench.permits.acquire(&very, &bench.limits).await.is_ok());
+}
+
+#[test]
+fn each_reason_has_its_word() {
+    assert_eq!(
+        DeferralReason::ALL.map(DeferralReason::as_str),
+        ["rate_limited", "concurrency", "breaker_open"]
+    );
+}

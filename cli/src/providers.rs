@@ -17,6 +17,7 @@ use anyhow::Context;
 use freshet_shared::configuration::{Configuration, ConfigurationError};
 use freshet_shared::domain::input_fields::InputFields;
 use freshet_shared::domain::provider::catalogue::Providers;
+use freshet_shared::domain::provider::egress::HostPattern;
 use freshet_shared::domain::provider::template::Variable;
 use freshet_shared::domain::provider::{Provider, ProviderSettings};
 use freshet_shared::domain::secret::Secret;
@@ -78,25 +79,20 @@ fn hosts(provider: &Provider) -> String {
     let url = &definition.token.request.url;
     let of_host: Vec<_> = url.host_variables().collect();
     if hosts.is_empty() && of_host.is_empty() {
-        hosts.extend(host_of(url.source()));
+        hosts.extend(HostPattern::of_url(url.source()).map(|host| host.to_string()));
     } else if hosts.is_empty() {
         for (environment, values) in &definition.environments {
             for variable in &of_host {
                 let Variable::Environment(key) = variable else { continue };
                 let unset =
                     || format!("providers.{}.environments.{environment}.{key}, not set", definition.name);
-                hosts.push(values.get(key).and_then(|value| host_of(value)).unwrap_or_else(unset));
+                let host = values.get(key).and_then(|value| HostPattern::of_url(value).ok());
+                hosts.push(host.map_or_else(unset, |host| host.to_string()));
             }
         }
     }
     hosts.dedup();
     hosts.join(", ")
-}
-
-/// The host of a URL, with its port where it names one.
-fn host_of(url: &str) -> Option<String> {
-    let (_, rest) = url.split_once("://")?;
-    rest.split(['/', '?', '#']).next().map(str::to_owned)
 }
 
 /// All providers, bound to these settings.

@@ -19,6 +19,7 @@ mod model;
 mod oauth_server;
 mod private_services;
 mod processes;
+mod providers_command;
 mod queue;
 mod retry;
 mod sealing;

@@ -13,6 +13,9 @@ use freshet_shared::domain::provider::template::Variable;
 use freshet_shared::domain::secret::Secret;
 use serde_json::{Map, Value};
 
+/// How each of them begins.
+const MASK: &str = "freshetmask";
+
 /// A request as people read it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct MaskedRequest {
@@ -20,6 +23,8 @@ pub(super) struct MaskedRequest {
     pub(super) url: String,
     pub(super) headers: Vec<(String, String)>,
     pub(super) body: Option<String>,
+    /// The hosts that it may go to; `None` where a setting has to say them.
+    pub(super) hosts: Option<String>,
 }
 
 /// What stands for each value until the request is built: letters and digits only.
@@ -30,7 +35,7 @@ impl Masks {
     /// A value for the place of that name.
     pub(super) fn value(&self, name: &str) -> String {
         let mut masks = self.0.borrow_mut();
-        let value = format!("freshetmask{:04}end", masks.len());
+        let value = format!("{MASK}{:04}end", masks.len());
         masks.push((value.clone(), format!("‹{name}›")));
         value
     }
@@ -80,7 +85,9 @@ pub(super) fn masked_request(
             _ => (name.clone(), masks.named(value.expose())),
         })
         .collect();
+    let hosts: Vec<String> = request.egress.hosts.iter().map(ToString::to_string).collect();
     Ok(MaskedRequest {
+        hosts: hosts.iter().all(|host| !host.contains(MASK)).then(|| hosts.join(", ")),
         method: request.method.as_str(),
         url: masks.named(request.url.expose()),
         headers,

@@ -40,7 +40,7 @@ pub(super) fn show(provider: &Provider, environment: Option<&str>, masks: &Masks
             &format!("{} (providers.{}.secrets.{})", secret.key, definition.name, secret.key),
         );
     }
-    line("allowed hosts", &super::hosts(provider));
+    line("allowed hosts", &request.hosts.clone().unwrap_or_else(|| super::hosts(&chosen)));
     line("limits", &describe::limits(provider));
     line("", "");
     request_lines(&request, &mut line);

@@ -75,7 +75,7 @@ fn a_request_is_shown_with_names_in_the_places_of_values() {
         &[
             "environment       production of production, sandbox",
             "operator's secret client_id (providers.ebay.secrets.client_id)",
-            "allowed hosts     api.ebay.com, api.sandbox.ebay.com",
+            "allowed hosts     api.ebay.com",
             "limits            none known",
             "request           POST https://api.ebay.com/identity/v1/oauth2/token",
             "authorization: Basic base64(‹secret.client_id›:‹secret.client_secret›)",

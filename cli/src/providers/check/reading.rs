@@ -201,7 +201,10 @@ impl<'i> Reading<'i> {
     fn is_consequence(&self, path: &KeyPath, problem: &str) -> bool {
         self.damaged.iter().any(|damaged| {
             let first = damaged.0.first();
-            let is_named = matches!(first, Some(Step::Key(key)) if problem.contains(&format!("[{key}]")));
+            // What a table declares is in doubt where the whole of it, an entry of it, or an entry's key was.
+            let declares = damaged.0.len() < 3 || damaged.0.last() == Some(&Step::Key("key".into()));
+            let is_named =
+                declares && matches!(first, Some(Step::Key(key)) if problem.contains(&format!("[{key}]")));
             let is_request =
                 damaged.to_string().starts_with("token.request") && problem.contains("token.request has");
             damaged.touches(path) || is_named || is_request

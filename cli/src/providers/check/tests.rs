@@ -189,7 +189,6 @@ fn a_fault_has_its_line_its_key_and_a_suggestion() {
             "token.response.error",
             &["JSON pointer"],
         ),
-        ("key = \"user\"", "key = \"shop\"", "default = \"nobody\"", "inputs[1].key", &["there twice"]),
         (
             "answer = \"/refresh_token\"\n",
             "",
@@ -198,6 +197,13 @@ fn a_fault_has_its_line_its_key_and_a_suggestion() {
             &["refresh_token.answer"],
         ),
         ("per = \"1s\"", "per = \"soon\"", "rate", "limits.rate.per", &[]),
+        (
+            "\"*.example.com\"",
+            "\"https://example.com\"",
+            "allowed_hosts",
+            "allowed_hosts[0]",
+            &["host alone"],
+        ),
         (
             "operations = [\"order_push\"]",
             "operations = []",
@@ -211,16 +217,26 @@ fn a_fault_has_its_line_its_key_and_a_suggestion() {
         let text = COMPLETE.replacen(from, to, 1);
         let found = lines(&text);
         assert_eq!(found.len(), 1, "{to}: {found:#?}");
-        let mut expected = line_of(&text, place);
-        if *key == "inputs[1].key" {
-            expected -= 2;
-        }
+        let expected = line_of(&text, place);
         assert!(found[0].starts_with(&format!("example.toml:{expected}:")), "{to}: {found:?}");
         assert!(found[0].contains(&format!(": {key}")), "{to}: {found:?}");
         for word in *words {
             assert!(found[0].contains(word), "{to}: no {word} in {found:?}");
         }
     }
+}
+
+#[test]
+fn the_second_of_two_equal_keys_is_the_fault() {
+    let once = "[[secrets]]\nkey = \"client_secret\"\n";
+    let found = lines(&COMPLETE.replacen(once, &once.repeat(2), 1));
+    let line = line_of(COMPLETE, "[[secrets]]") + 3;
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert!(
+        found[0]
+            .starts_with(&format!("example.toml:{line}:1: secrets[1].key: `client_secret` is there twice")),
+        "{found:?}"
+    );
 }
 
 #[test]

@@ -5,6 +5,8 @@ pub mod catalogue;
 pub mod definition;
 pub mod egress;
 pub mod environment;
+#[cfg(test)]
+mod examples;
 pub mod request;
 pub mod secrets;
 pub mod template;

@@ -9,15 +9,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use freshet_shared::domain::failure::FailureClass;
-use freshet_shared::domain::input_fields::InputFields;
-use freshet_shared::domain::provider::answer::ProviderAnswer;
-use freshet_shared::domain::provider::catalogue::{CatalogueError, Providers, SHIPPED};
-use freshet_shared::domain::provider::environment::Spending;
-use freshet_shared::domain::provider::{Provider, ProviderSettings};
-use freshet_shared::domain::secret::Secret;
 use serde::Deserialize;
 use zeroize::Zeroizing;
+
+use crate::domain::failure::FailureClass;
+use crate::domain::input_fields::InputFields;
+use crate::domain::provider::answer::ProviderAnswer;
+use crate::domain::provider::catalogue::{CatalogueError, Providers, SHIPPED};
+use crate::domain::provider::environment::Spending;
+use crate::domain::provider::{Provider, ProviderSettings};
+use crate::domain::secret::Secret;
 
 /// One file.
 #[derive(Deserialize)]

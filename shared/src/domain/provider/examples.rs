@@ -2,7 +2,6 @@
 //!
 //! An example file holds requests, each made from an operator's settings, a connection's input and what it spends, and
 //! answers, each with what has to be read from it.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test target of its own: a panic is how it fails")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

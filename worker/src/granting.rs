@@ -40,6 +40,8 @@ pub(crate) async fn request_grant(
     input: &InputFields,
     mut permit: Permit,
 ) -> Result<Grant, NoGrant> {
+    // Two copies of a message may meet in one process, so the process's name alone is not enough.
+    let owner = format!("{}:{:016x}", refresher.holder, refresher.randomness.next());
     let mut secret = 0;
     let mut repeated = 0;
     let mut unknown_since = connection.attempt_sent_at;
@@ -53,7 +55,7 @@ pub(crate) async fn request_grant(
         // A token's life is counted from before the request, so that it never seems longer than it is.
         let sent_at = refresher.clock.now();
         if provider.rotation().spends() {
-            journal(refresher, connection, sent_at).await?;
+            journal(refresher, connection, &owner, sent_at).await?;
         }
         let answer = match refresher.caller.call(&request).await {
             Ok(answer) => provider.interpret(&answer, sent_at, refresher.clock.now(), connection.lifetime),
@@ -103,13 +105,14 @@ pub(crate) async fn request_grant(
 async fn journal(
     refresher: &Refresher,
     connection: &LoadedConnection,
+    owner: &str,
     sent_at: DateTime<Utc>,
 ) -> Result<(), NoGrant> {
     let attempt = Attempt {
         connection_id: connection.id,
         generation: connection.generation,
         id: format!("{:016x}", refresher.randomness.next()),
-        owner: refresher.holder.clone(),
+        owner: owner.to_owned(),
         sent_at,
         lease_until: sent_at + refresher.in_flight,
     };

@@ -15,13 +15,13 @@ use freshet_shared::domain::provider::Provider;
 use freshet_shared::domain::provider::catalogue::Providers;
 use freshet_shared::domain::retry::RetryPolicy;
 use freshet_shared::domain::window::RefreshWindows;
-use freshet_shared::persistence::Patience;
+use freshet_shared::persistence::{Patience, persist};
 use freshet_shared::ports::cache::Cache;
 use freshet_shared::ports::clock::Clock;
 use freshet_shared::ports::events::Events;
 use freshet_shared::ports::provider::ProviderCaller;
 use freshet_shared::ports::randomness::Randomness;
-use freshet_shared::ports::store::RefreshStore;
+use freshet_shared::ports::store::{RefreshStore, StoreError};
 
 use crate::channel_details::renew_details;
 use crate::events::emit_events;
@@ -163,21 +163,33 @@ async fn without_grant(
         NoGrant::Overtaken => return skipped(refresher, provider, Skip::InFlight, Some(connection)).await,
         NoGrant::Unavailable(error) => return Outcome::Unavailable { detail: error.to_string() },
     };
-    if failure.class == FailureClass::InvalidGrant && was_replaced(refresher, provider, connection).await {
-        return Outcome::Stale;
+    if failure.class == FailureClass::InvalidGrant {
+        match was_replaced(refresher, provider, connection).await {
+            Ok(true) => return Outcome::Stale,
+            Ok(false) => {}
+            Err(error) => return Outcome::Unavailable { detail: error.to_string() },
+        }
     }
     failed(refresher, &Subject::of(connection, provider.rotation(), unknown_since), failure, is_counted).await
 }
 
 /// A refused grant may have been refused because somebody else has a newer one: another worker, or the merchant who
 /// authorised again. Then nothing is wrong with the connection.
-async fn was_replaced(refresher: &Refresher, provider: &Provider, connection: &LoadedConnection) -> bool {
-    match refresher.load(provider, connection.id).await {
-        Ok(Some(now)) => {
-            now.generation != connection.generation || now.fingerprint() != connection.fingerprint()
-        }
-        Ok(None) | Err(_) => false,
-    }
+async fn was_replaced(
+    refresher: &Refresher,
+    provider: &Provider,
+    connection: &LoadedConnection,
+) -> Result<bool, StoreError> {
+    let loaded = persist(
+        DATABASE_PATIENCE,
+        || refresher.load(provider, connection.id),
+        |error| matches!(error, StoreError::Unavailable { .. }),
+        |error, wait| tracing::warn!(%error, ?wait, "connection not looked at again yet"),
+    )
+    .await?;
+    Ok(loaded.is_some_and(|now| {
+        now.generation != connection.generation || now.fingerprint() != connection.fingerprint()
+    }))
 }
 
 /// Whoever sent the last call died with its answer, and by now the refresh token must not be presented again.

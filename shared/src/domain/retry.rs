@@ -153,11 +153,15 @@ impl RetryPolicy {
 
     /// How long a connection waits that can be tried again.
     fn wait(&self, failure: &Failure, failures: u32, random: u64) -> TimeDelta {
-        let delay = self.shortest + jitter(self.ceiling(failures) - self.shortest, random);
-        match failure.retry_after.and_then(|asked| TimeDelta::from_std(asked).ok()) {
-            // A provider may ask for a day by mistake; beyond our longest wait we ask again.
-            Some(asked) => delay.max(asked.min(self.longest)),
-            None => delay,
+        let own = jitter(self.ceiling(failures) - self.shortest, random);
+        match failure.retry_after {
+            None => self.shortest + own,
+            // A provider may ask for a day by mistake; beyond our longest wait we ask again, spread over its last tenth.
+            Some(asked) if TimeDelta::from_std(asked).is_ok_and(|asked| asked < self.longest) => {
+                let asked = TimeDelta::from_std(asked).unwrap_or(self.longest);
+                (asked.max(self.shortest) + own).min(self.longest)
+            }
+            Some(_) => (self.longest - jitter(self.longest / 10, random)).max(self.shortest),
         }
     }
 

@@ -71,7 +71,8 @@ fn refusals() -> Vec<Case> {
             Fault::rate_limited(RetryAfter::Text("99999999999999999999999")),
             Class::RateLimited,
             limited,
-        ),
+        )
+        .waiting(u64::MAX),
         case("500", Fault::status(500), Class::ServerError, failed),
         case("502", Fault::status(502), Class::ServerError, failed),
         case("503", Fault::status(503).retry_after(RetryAfter::Seconds(5)), Class::ServerError, failed)

@@ -198,6 +198,8 @@ async fn an_answer_that_says_yes_and_cannot_be_read_may_have_spent_the_token() {
         (200, "<html>", ConnectionState::Quarantined),
         (200, r#"{"access_token":""}"#, ConnectionState::Quarantined),
         (504, "", ConnectionState::Quarantined),
+        (502, "", ConnectionState::Quarantined),
+        (500, "", ConnectionState::Active),
         (503, "", ConnectionState::Active),
         (429, "", ConnectionState::Active),
         (200, r#"{"error":"invalid_grant"}"#, ConnectionState::Active),

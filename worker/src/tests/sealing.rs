@@ -36,7 +36,7 @@ async fn a_token_that_was_copied_from_another_row_is_unreadable_and_nobody_is_ca
              (SELECT accessToken FROM ie_appinstall_connection WHERE id = 1) WHERE id = 2",
         )
         .await;
-    // What the row knows of its grant stays as it is: nothing of it was looked at.
+    // What the row knows of its grant stays as it is, for nothing of it was looked at; only the refusals in a row end.
     bench
         .execute(
             "UPDATE token_refresh SET failures = 4, grant_failures = 2, attempt_id = 'open', lease_owner = 'other', \
@@ -52,7 +52,7 @@ async fn a_token_that_was_copied_from_another_row_is_unreadable_and_nobody_is_ca
     let recorded = "SELECT COUNT(*) FROM token_refresh WHERE connection_id = 2 AND failures = 5 \
          AND failure_class = 'unreadable_secret' AND next_attempt_at IS NOT NULL AND queued_until IS NULL";
     assert_eq!(bench.number(recorded).await, 1);
-    let kept = "SELECT COUNT(*) FROM token_refresh WHERE connection_id = 2 AND state = 'quarantined' AND grant_failures = 2 \
+    let kept = "SELECT COUNT(*) FROM token_refresh WHERE connection_id = 2 AND state = 'quarantined' AND grant_failures = 0 \
          AND attempt_id = 'open' AND attempt_sent_at IS NOT NULL AND lease_owner = 'other' AND lease_until IS NOT NULL \
          AND waiting_fingerprint = 'before'";
     assert_eq!(bench.number(kept).await, 1);

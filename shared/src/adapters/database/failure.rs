@@ -27,7 +27,6 @@ impl Database {
                 .value(TokenRefresh::State, record.state.as_str())
                 .value(TokenRefresh::LeaseOwner, Value::String(None))
                 .value(TokenRefresh::LeaseUntil, Value::ChronoDateTimeUtc(None))
-                .value(TokenRefresh::GrantFailures, record.grant_failures)
                 .value(TokenRefresh::WaitingFingerprint, record.fingerprint.clone());
         }
         if !record.is_standing_kept && !record.is_attempt_open {
@@ -42,6 +41,7 @@ impl Database {
             .table(TokenRefresh::Table)
             .value(TokenRefresh::NextAttemptAt, self.instant(record.next_attempt_at))
             .value(TokenRefresh::QueuedUntil, Value::ChronoDateTimeUtc(None))
+            .value(TokenRefresh::GrantFailures, record.grant_failures)
             .value(TokenRefresh::FailureClass, class)
             .value(TokenRefresh::FailureDetail, detail.as_str())
             .and_where(Expr::col(TokenRefresh::ConnectionId).eq(record.connection_id.0))

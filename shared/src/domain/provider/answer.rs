@@ -16,6 +16,7 @@ use crate::domain::failure::{Failure, FailureClass};
 use crate::domain::secret::{Secret, SecretJson};
 
 use super::Provider;
+use super::definition::Lifetime;
 use life::Asked;
 
 /// A complete answer. The body holds secrets, so there is no `Debug`.
@@ -119,7 +120,12 @@ impl Provider {
         let Some(known) = &self.definition.refresh_token else { return (None, None) };
         let answered = known.answer.as_ref().and_then(|pointer| asked.body.pointer(pointer)?.as_str());
         let token = answered.filter(|token| !token.is_empty()).map(Secret::new);
-        let life = known.lifetime.as_ref().and_then(|sources| asked.first(&sources.0)?.1);
+        // The operator's word is about the access token, and a life that the answer does not say is a new token's.
+        let asked = &Asked { fixed: None, observed: None, ..*asked };
+        let is_said = |source: &Lifetime| token.is_some() || source.pointer().is_some();
+        let life =
+            known.lifetime.iter().flat_map(|sources| sources.0.iter().filter(|source| is_said(source)));
+        let life = life.filter_map(|source| asked.first(std::slice::from_ref(source))?.1).next();
         let unused = known.inactivity.and_then(|inactivity| TimeDelta::from_std(inactivity).ok());
         let shorter = life.into_iter().chain(unused).min();
         (token, shorter.map(|life| (asked.sent_at + life).trunc_subsecs(0)))

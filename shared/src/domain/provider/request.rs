@@ -86,11 +86,11 @@ impl Provider {
         if body.is_some() {
             headers.push(("content-type".into(), Secret::new(content_type)));
         }
-        // A host comes from the definition or the operator, and where an input is part of it, it must be one of the allowed.
-        let hosts = if self.definition.is_host_made_of_inputs() {
-            self.allowed_hosts.clone()
-        } else {
+        // Where none are named, no input is part of the host: it comes from the definition or the operator.
+        let hosts = if self.allowed_hosts.is_empty() {
             HostPattern::of_url(url.expose()).into_iter().collect()
+        } else {
+            self.allowed_hosts.clone()
         };
         Ok(ProviderRequest {
             method: request.method,

@@ -39,9 +39,7 @@ impl Provider {
             (400..=499, _) => FailureClass::InvalidCredentials,
             _ => FailureClass::MalformedAnswer,
         };
-        // A gateway that gave up waiting does not know what became of the call either.
-        let may_have_spent = answer.status == 504;
-        Failure { may_have_spent, ..failure(class, answer, now) }
+        failure(class, answer, now)
     }
 
     /// The failure of an answer that says yes and holds no token.
@@ -78,7 +76,10 @@ impl Provider {
 fn failure(class: FailureClass, answer: &ProviderAnswer, now: DateTime<Utc>) -> Failure {
     let retry_after = answer.retry_after.as_deref().and_then(|text| retry_after(text, now));
     let detail = format!("the provider answered {}: {}", answer.status, advice(class));
-    Failure { retry_after, ..Failure::new(class, detail) }
+    // A gateway speaks for a server whose answer it lost or did not wait for (RFC 9110, 15.6.3 and 15.6.5; Cloudflare has
+    // 520 and 524 for the same).
+    let may_have_spent = matches!(answer.status, 502 | 504 | 520 | 524);
+    Failure { retry_after, may_have_spent, ..Failure::new(class, detail) }
 }
 
 fn advice(class: FailureClass) -> &'static str {
@@ -104,8 +105,9 @@ fn advice(class: FailureClass) -> &'static str {
 /// `Retry-After` in both forms of RFC 9110, 10.2.3.
 pub(super) fn retry_after(text: &str, now: DateTime<Utc>) -> Option<Duration> {
     let text = text.trim();
-    if let Ok(seconds) = text.parse() {
-        return Some(Duration::from_secs(seconds));
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        // What no number holds is very long.
+        return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
     }
     let until: DateTime<Utc> = httpdate::parse_http_date(text).ok()?.into();
     (until - now).to_std().ok()

@@ -234,6 +234,13 @@ impl Definition {
         }
         if let Some(sources) = &refresh_token.lifetime {
             lifetimes("refresh_token.lifetime", sources, faults);
+            let of_access_token =
+                |source: &Lifetime| matches!(source, Lifetime::Jwt | Lifetime::Observed | Lifetime::Unknown);
+            if sources.0.iter().any(of_access_token) {
+                let problem =
+                    "is said by the answer or fixed: jwt, observed and unknown are about the access token";
+                faults.push(fault("refresh_token.lifetime", problem));
+            }
         }
         if refresh_token.inactivity.is_some_and(|inactivity| inactivity.is_zero()) {
             faults.push(fault("refresh_token.inactivity", "must be more than 0"));

@@ -63,7 +63,7 @@ fn read(input: &[u8]) -> Result<Reading> {
     let now = sent_at + TimeDelta::milliseconds(250);
     // Some connections had a token before.
     let observed = (body.len() % 2 == 0).then(|| TimeDelta::hours(1));
-    let mut granted = false;
+    let mut granted = Vec::new();
     let mut refusals = Vec::new();
     for provider in providers.iter() {
         let answer = ProviderAnswer {
@@ -74,7 +74,8 @@ fn read(input: &[u8]) -> Result<Reading> {
         };
         match provider.interpret(&answer, sent_at, now, observed) {
             Ok(grant) => {
-                granted = true;
+                let has_refresh_token = grant.refresh_token.is_some();
+                granted.push(format!("{} {:?} {has_refresh_token}", provider.name(), grant.lifetime_source));
                 ensure!(!grant.access_token.is_empty(), "{}: a token without text", provider.name());
                 for expires_at in [grant.expires_at, grant.refresh_token_expires_at].into_iter().flatten() {
                     let life = expires_at - sent_at;
@@ -91,5 +92,9 @@ fn read(input: &[u8]) -> Result<Reading> {
             }
         }
     }
-    Ok(if granted { Reading::Accepted("granted") } else { Reading::Refused(refusals.join("; ")) })
+    Ok(if granted.is_empty() {
+        Reading::Refused(refusals.join("; "))
+    } else {
+        Reading::Accepted(granted.join("; "))
+    })
 }

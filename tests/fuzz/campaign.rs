@@ -13,7 +13,7 @@ use crate::corpus;
 use crate::mutation::{Generator, mutated};
 
 /// Runs per target where the environment does not say: about five seconds for all targets without optimization.
-const RUNS: u64 = 2_000;
+const RUNS: u64 = 3_000;
 
 /// Inputs that made the code say something new are kept up to this many.
 const MOST_FOUND: usize = 2_000;
@@ -39,7 +39,7 @@ pub(crate) struct Target {
 /// How an input was read.
 pub(crate) enum Reading {
     /// Taken, in the way that these words name.
-    Accepted(&'static str),
+    Accepted(String),
     /// Refused with these words.
     Refused(String),
 }
@@ -114,7 +114,7 @@ fn feed(target: &Target, input: &[u8], report: &mut Report) -> Result<String> {
     match reading {
         Ok(Reading::Accepted(how)) => {
             report.accepted += 1;
-            Ok(how.to_owned())
+            Ok(how)
         }
         Ok(Reading::Refused(words)) => Ok(gist(&words)),
         Err(problem) => {

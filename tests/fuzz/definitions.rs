@@ -80,7 +80,7 @@ pub(crate) const TARGET: Target = Target {
 const VALUES: [&str; 3] = ["", " &=%+#?/\"\\{}é", "\r\nx: y\0"];
 
 fn read(input: &[u8]) -> Result<Reading> {
-    let text = String::from_utf8_lossy(input).into_owned();
+    let text = String::from_utf8_lossy(input);
     let definition = match Definition::parse(FILE, &text) {
         Ok(definition) => definition,
         Err(error) => {
@@ -90,7 +90,7 @@ fn read(input: &[u8]) -> Result<Reading> {
         }
     };
     let secret = |_: &str, _: &str| Ok::<_, CatalogueError>(Some(vec![Secret::new(CANARY)]));
-    let providers = Providers::new(&[(FILE.to_owned(), text)], &BTreeMap::new());
+    let providers = Providers::only([(FILE, text.as_ref())], &BTreeMap::new());
     let providers = match providers.and_then(|providers| providers.with_secrets(secret)) {
         Ok(providers) => providers,
         Err(error) => return Ok(Reading::Refused(error.to_string())),
@@ -100,7 +100,36 @@ fn read(input: &[u8]) -> Result<Reading> {
     for value in VALUES {
         is_requested |= request(provider, &format!("{CANARY}{value}"))?;
     }
-    Ok(Reading::Accepted(if is_requested { "makes requests" } else { "makes no request" }))
+    Ok(Reading::Accepted(shape(&definition, is_requested)))
+}
+
+/// What a definition has, and about how many of each.
+fn shape(definition: &Definition, is_requested: bool) -> String {
+    let (request, response) = (&definition.token.request, &definition.token.response);
+    let counts = [
+        definition.environments.len(),
+        definition.inputs.len(),
+        definition.secrets.len(),
+        definition.authorizations.len(),
+        definition.allowed_hosts.len(),
+        request.query.len(),
+        request.headers.len(),
+        request.form.len(),
+        response.failures.len(),
+        response.lifetime.0.len(),
+    ]
+    .map(|count| ["none", "one", "more"][count.min(2)]);
+    let parts = [
+        is_requested,
+        request.json.is_some(),
+        request.basic.is_some(),
+        response.success.is_some(),
+        definition.environment.choose_by.is_some(),
+        definition.refresh_token.is_some(),
+        definition.rotation().spends(),
+        definition.refresh_connection.is_some(),
+    ];
+    format!("{counts:?} {parts:?}")
 }
 
 /// Whether the definition makes a request for a merchant who enters this everywhere.

@@ -38,7 +38,8 @@ fn read(input: &[u8]) -> Result<Reading> {
         Ok(message) => {
             let again = RefreshMessage::decode(&message.encode());
             ensure!(again.as_ref() == Ok(&message), "{message:?} comes back as {again:?}");
-            Ok(Reading::Accepted(message.lane.as_str()))
+            let is_known = message.provider == "fynd" || message.provider == "very";
+            Ok(Reading::Accepted(format!("{} {is_known} {}", message.lane, message.connection_id.0.signum())))
         }
         Err(error) => {
             ensure_discreet(&error.to_string())?;

@@ -33,7 +33,7 @@ impl Generator {
         Self(generator.next())
     }
 
-    fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -61,7 +61,8 @@ impl Generator {
 /// A mutation of `base`, with parts of `other` and words of the format.
 pub(crate) fn mutated(generator: &mut Generator, base: &[u8], other: &[u8], dictionary: &[&str]) -> Vec<u8> {
     let mut input = base.to_vec();
-    for _ in 0..=generator.below(4) {
+    // Mostly one: what is changed in many places is refused at the first.
+    for _ in 0..=generator.below(4) * generator.below(2) {
         mutate(generator, &mut input, other, dictionary);
         input.truncate(LONGEST);
     }
@@ -71,7 +72,7 @@ pub(crate) fn mutated(generator: &mut Generator, base: &[u8], other: &[u8], dict
 fn mutate(generator: &mut Generator, input: &mut Vec<u8>, other: &[u8], dictionary: &[&str]) {
     let here = generator.range(input.len());
     let word = || dictionary.iter().copied().map(str::as_bytes);
-    match generator.below(11) {
+    match generator.below(16) {
         0 => {
             let bit = generator.below(8);
             if let Some(byte) = input.get_mut(here.start) {
@@ -113,10 +114,17 @@ fn mutate(generator: &mut Generator, input: &mut Vec<u8>, other: &[u8], dictiona
             let part = &other[generator.range(other.len())];
             input.splice(here.start..here.start, part.iter().copied());
         }
-        _ => {
+        10..13 => {
             let number = generator.one_of(&NUMBERS).copied().unwrap_or_default();
             let place = number_behind(input, here.start).unwrap_or(here);
             input.splice(place, number.bytes());
+        }
+        // What stands in quotes becomes something else in quotes.
+        _ => {
+            let words: Vec<&[u8]> = word().collect();
+            let word = generator.one_of(&words).copied().unwrap_or_default();
+            let place = quoted_behind(input, here.start).unwrap_or(here);
+            input.splice(place, word.iter().copied());
         }
     }
 }
@@ -125,5 +133,12 @@ fn mutate(generator: &mut Generator, input: &mut Vec<u8>, other: &[u8], dictiona
 fn number_behind(input: &[u8], from: usize) -> Option<std::ops::Range<usize>> {
     let start = from + input[from..].iter().position(u8::is_ascii_digit)?;
     let length = input[start..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+    Some(start..start + length)
+}
+
+/// The inside of the first quotes at or behind this place.
+fn quoted_behind(input: &[u8], from: usize) -> Option<std::ops::Range<usize>> {
+    let start = from + input[from..].iter().position(|byte| *byte == b'"')? + 1;
+    let length = input[start..].iter().position(|byte| *byte == b'"')?;
     Some(start..start + length)
 }

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, anyhow, ensure};
 use freshet_shared::domain::failure::Failure;
-use freshet_shared::domain::provider::template::{Encoding, Template, Variable};
+use freshet_shared::domain::provider::template::{Encoding, Template, TemplateError, Variable};
 use freshet_shared::domain::secret::Secret;
 
 use crate::campaign::{CANARY, Reading, Target, ensure_discreet};
@@ -53,7 +53,13 @@ fn read(input: &[u8]) -> Result<Reading> {
     let (source, value) = text.split_once('\n').unwrap_or((&text, ""));
     let template = match Template::try_from(source.to_owned()) {
         Ok(template) => template,
-        Err(error) => return Ok(Reading::Refused(error.to_string())),
+        Err(error) => {
+            let kind = match error {
+                TemplateError::Unbalanced { .. } => "unbalanced",
+                TemplateError::UnknownVariable { .. } => "an unknown place",
+            };
+            return Ok(Reading::Refused(kind.to_owned()));
+        }
     };
     ensure!(template.source() == source, "the template is not what it was");
     let steps_up = matches!(value, "." | "..");
@@ -70,11 +76,16 @@ fn read(input: &[u8]) -> Result<Reading> {
             }
         }
     }
-    Ok(Reading::Accepted(match (has_places, is_refused) {
-        (false, _) => "text",
-        (true, false) => "places",
-        (true, true) => "places, and a value that cannot stand everywhere",
-    }))
+    let kind = |variable: &Variable| match variable {
+        Variable::Input(_) => 'i',
+        Variable::Environment(_) => 'e',
+        Variable::Setting(_) => 's',
+        Variable::Secret(_) => 'S',
+        Variable::RefreshToken => 'r',
+        Variable::Token => 't',
+    };
+    let kinds: String = template.variables().take(4).map(kind).collect();
+    Ok(Reading::Accepted(format!("{kinds} {is_refused}")))
 }
 
 fn render(template: &Template, encoding: Encoding, value: &str) -> Result<String, Failure> {

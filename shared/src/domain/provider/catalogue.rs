@@ -92,8 +92,19 @@ impl Providers {
     ) -> Result<Self, CatalogueError> {
         let shipped = SHIPPED.iter().map(|(file, text)| (*file, *text));
         let more = more.iter().map(|(file, text)| (file.as_str(), text.as_str()));
+        Self::only(shipped.chain(more), settings)
+    }
+
+    /// Binds these definitions, as file name and text, and no shipped ones.
+    ///
+    /// # Errors
+    /// As for [`Self::new`].
+    pub fn only<'a>(
+        files: impl IntoIterator<Item = (&'a str, &'a str)>,
+        settings: &BTreeMap<String, ProviderSettings>,
+    ) -> Result<Self, CatalogueError> {
         let mut providers = BTreeMap::new();
-        for (file, text) in shipped.chain(more) {
+        for (file, text) in files {
             let definition = Definition::parse(file, text)?;
             let settings = settings.get(&definition.name).cloned().unwrap_or_default();
             providers.insert(definition.name.clone(), Arc::new(bind(definition, settings)?));

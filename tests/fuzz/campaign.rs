@@ -19,7 +19,7 @@ const RUNS: u64 = 3_000;
 const MOST_FOUND: usize = 2_000;
 
 /// No input may take longer. Inputs are read in microseconds; a machine that does everything at once needs more.
-const LONGEST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(10);
 
 /// Marks what must not be seen in the words of a refusal.
 pub(crate) const CANARY: &str = "c4n4ry-s3cret";

@@ -12,7 +12,7 @@ use freshet_shared::domain::lane::Lane;
 use freshet_tests::binaries::{Binary, DesertedAddress, TestFolder};
 use freshet_tests::fleet::{FYND, NewConnection, PATIENCE, TestFleet, VERY};
 use freshet_tests::model_provider::{
-    ClientAuthentication, DefinitionOptions, Fault, Grant, ModelProvider, Rotation, Settings,
+    ClientAuthentication, DefinitionOptions, Fault, Grant, ModelProvider, Rotation, SecretOf, Settings,
 };
 use freshet_tests::otlp::Collector;
 use freshet_tests::waiting::eventually;
@@ -41,8 +41,9 @@ fn very(id: i64) -> Value {
     })
 }
 
-fn client(id: i64) -> Value {
-    json!({"client_id": format!("{MARK}-client"), "client_secret": secret(id, "secret")})
+/// Its secret is the operator's.
+fn client() -> Value {
+    json!({"client_id": format!("{MARK}-client")})
 }
 
 /// The ends that refreshes come to, one connection each; `None` is a success.
@@ -53,12 +54,11 @@ fn ends() -> Vec<(i64, &'static str, Value, Option<FailureClass>)> {
         "clientId": secret(14, "client"), "clientSecret": secret(14, "secret")
     });
     // As if it were sealed with a key that is gone.
-    let sealed =
-        json!({"client_id": format!("{MARK}-client"), "client_secret": format!("freshet:1:gone:{MARK}")});
+    let sealed = json!({"client_id": format!("freshet:1:gone:{MARK}")});
     vec![
         (1, FYND, fynd(1), None),
         (2, VERY, very(2), None),
-        (3, MODEL, client(0), None),
+        (3, MODEL, client(), None),
         (4, FYND, fynd(4), Some(InvalidCredentials)),
         (5, FYND, fynd(5), Some(RateLimited)),
         (6, FYND, fynd(6), Some(ServerError)),
@@ -66,9 +66,9 @@ fn ends() -> Vec<(i64, &'static str, Value, Option<FailureClass>)> {
         (8, FYND, Value::String(secret(8, "no object")), Some(Misconfigured)),
         (9, FYND, fynd(9), Some(UnstorableToken)),
         (10, FYND, fynd(10), Some(EgressBlocked)),
-        (11, MODEL, client(0), Some(InvalidGrant)),
+        (11, MODEL, client(), Some(InvalidGrant)),
         (12, VERY, very(12), Some(InvalidClient)),
-        (13, MODEL, client(0), Some(AnswerLost)),
+        (13, MODEL, client(), Some(AnswerLost)),
         (14, VERY, sandbox, Some(Network)),
         (15, MODEL, sealed, Some(UnreadableSecret)),
         (16, GUARDED, json!({"key": secret(16, "key")}), Some(EgressBlocked)),
@@ -125,12 +125,13 @@ async fn no_secret_is_seen_anywhere_whatever_a_refresh_comes_to() -> Result<()> 
     let settings = Settings::new(Rotation::Strict);
     let model =
         ModelProvider::start(Settings { authentication: ClientAuthentication::Basic, ..settings }).await?;
-    let secret_of_client = client(0)["client_secret"].as_str().context("no secret")?.to_owned();
+    let secret_of_client = secret(0, "operator's secret");
     let client_id = format!("{MARK}-client");
     model.set_client_secrets(&client_id, &[&secret_of_client]);
     let definitions = TestFolder::create()?;
     let options = DefinitionOptions {
         integration_type: Some(MODEL.into()),
+        secret: SecretOf::Operator,
         ..DefinitionOptions::new("modelled", Grant::RefreshToken(Rotation::Strict))
     };
     definitions.write("modelled.toml", &options.text(&model.token_url()))?;
@@ -145,6 +146,8 @@ async fn no_secret_is_seen_anywhere_whatever_a_refresh_comes_to() -> Result<()> 
             format!("http://{}/token", deserted.address()?),
         ),
         ("FRESHET_RETRY__SHORTEST", "1m".into()),
+        ("FRESHET_PROVIDERS__MODELLED__SECRETS__CLIENT_SECRET", "env:SECRET_OF_CLIENT".into()),
+        ("SECRET_OF_CLIENT", secret_of_client),
     ];
     fleet.environment.extend(variables.map(|(name, value)| (name.to_owned(), value)));
     fleet.execute("ALTER TABLE ie_appinstall_connection MODIFY accessToken VARCHAR(1000) NULL", []).await?;

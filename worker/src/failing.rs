@@ -5,6 +5,7 @@ use freshet_shared::domain::connection::{ConnectionId, ConnectionState, Generati
 use freshet_shared::domain::failure::{Failure, FailureClass};
 use freshet_shared::domain::message::RefreshMessage;
 use freshet_shared::domain::outcome::{Failed, Outcome};
+use freshet_shared::domain::provider::Provider;
 use freshet_shared::domain::provider::definition::Rotation;
 use freshet_shared::domain::retry::History;
 use freshet_shared::persistence::persist;
@@ -19,6 +20,8 @@ pub(crate) struct Subject {
     history: History,
     /// What tells whether somebody gave the connection another refresh token, and other credentials, since.
     fingerprints: Option<(String, String)>,
+    /// What tells whether the credentials or the definition are other ones than those that the provider knew nothing of.
+    misconfigured_as: Option<String>,
     /// The state that the row keeps, with all that explains it.
     kept: Option<ConnectionState>,
     /// Whether nobody knows when its token dies, so that a failure does not make it one like the others.
@@ -42,10 +45,17 @@ impl Subject {
                 unknown_since,
             },
             fingerprints: Some((connection.grant_fingerprint(), connection.fingerprint())),
+            misconfigured_as: None,
             kept: None,
             is_unmonitored: connection.state == ConnectionState::Unmonitored
                 && connection.expires_at.is_none(),
         }
+    }
+
+    /// The provider itself said what is wrong: it is not asked again before something is another.
+    pub(crate) fn answered(&mut self, connection: &LoadedConnection, provider: &Provider) {
+        let state = ConnectionState::Misconfigured;
+        self.misconfigured_as = Some(connection.fingerprint_for(state, provider.revision()));
     }
 }
 
@@ -73,7 +83,8 @@ pub(crate) async fn failed(
     let fingerprint = subject.fingerprints.clone().and_then(|(of_grant, of_all)| match state {
         ConnectionState::Quarantined => Some(of_grant),
         ConnectionState::NeedsReauth => Some(of_all),
-        ConnectionState::Active | ConnectionState::Misconfigured | ConnectionState::Unmonitored => None,
+        ConnectionState::Misconfigured => subject.misconfigured_as.clone(),
+        ConnectionState::Active | ConnectionState::Unmonitored => None,
     });
     let record = FailureRecord {
         connection_id: subject.connection_id,
@@ -131,6 +142,7 @@ pub(crate) async fn unusable_row(
         generation: message.generation,
         history,
         fingerprints: None,
+        misconfigured_as: None,
         is_unmonitored: false,
         kept,
     };

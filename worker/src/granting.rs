@@ -2,19 +2,16 @@
 
 use chrono::{DateTime, Utc};
 use freshet_shared::domain::connection::{Grant, LoadedConnection};
-use freshet_shared::domain::failure::{Failure, FailureClass};
+use freshet_shared::domain::failure::Failure;
 use freshet_shared::domain::input_fields::InputFields;
 use freshet_shared::domain::provider::Provider;
 use freshet_shared::domain::provider::environment::Spending;
+use freshet_shared::domain::retry::{Again, Course};
 use freshet_shared::persistence::persist;
 use freshet_shared::ports::store::{Attempt, StoreError};
 
 use crate::permit::Permit;
 use crate::refresh::{DATABASE_PATIENCE, Refresher};
-
-/// Calls that are made at once after one whose answer was lost, inside the provider's leeway. More would hold the slot for
-/// long; what comes later is a job of its own.
-const REPEATED_AT_ONCE: u32 = 1;
 
 /// Why there is no grant.
 pub(crate) enum NoGrant {
@@ -24,6 +21,8 @@ pub(crate) enum NoGrant {
         failure: Failure,
         /// Since when nobody knows whether the refresh token is spent.
         unknown_since: Option<DateTime<Utc>>,
+        /// Whether the provider said so itself.
+        is_answer: bool,
         /// Whether the provider fails for all, so that it says nothing about this connection.
         is_for_all: bool,
     },
@@ -52,6 +51,7 @@ pub(crate) async fn request_grant(
         let request = provider.token_request(input, spending).map_err(|failure| NoGrant::Failed {
             failure,
             unknown_since,
+            is_answer: false,
             is_for_all: false,
         })?;
         // A token's life is counted from before the request, so that it never seems longer than it is.
@@ -71,11 +71,12 @@ pub(crate) async fn request_grant(
             };
             journal(refresher, &attempt).await?;
         }
-        let answer = match refresher.caller.call(&request).await {
-            Ok(answer) => provider.interpret(&answer, sent_at, refresher.clock.now(), connection.lifetime),
-            Err(error) => Err(error.into()),
-        };
-        let failure = match answer {
+        let answer = refresher.caller.call(&request).await;
+        let is_answer = answer.is_ok();
+        let granted = answer.map_err(Failure::from).and_then(|answer| {
+            provider.interpret(&answer, sent_at, refresher.clock.now(), connection.lifetime)
+        });
+        let failure = match granted {
             Ok(grant) => {
                 permit.succeeded();
                 return Ok(grant);
@@ -83,34 +84,32 @@ pub(crate) async fn request_grant(
             Err(failure) => failure,
         };
         let is_for_all = permit.failed(failure.class, failure.retry_after);
-        let may_be_spent = failure.may_have_spent && provider.rotation().spends();
-        if may_be_spent {
+        if failure.may_have_spent && provider.rotation().spends() {
             unknown_since.get_or_insert(sent_at);
         }
-        // An app's secret is being replaced: a client that is refused has spent nothing.
-        let is_for_next_secret =
-            failure.class == FailureClass::InvalidClient && secret + 1 < provider.secret_choices();
-        let is_repeated = may_be_spent
-            && repeated < REPEATED_AT_ONCE
-            && unknown_since
-                .is_some_and(|since| provider.rotation().may_repeat(since, refresher.clock.now()));
-        let no_grant = NoGrant::Failed { failure, unknown_since, is_for_all };
-        if !is_for_next_secret && !is_repeated {
-            return Err(no_grant);
-        }
+        let course = Course {
+            rotation: provider.rotation(),
+            unknown_since,
+            secrets_left: provider.secret_choices() - secret - 1,
+            repeated,
+        };
+        let again = course.again(&failure, refresher.clock.now());
+        let no_grant = NoGrant::Failed { failure, unknown_since, is_answer, is_for_all };
+        let Some(again) = again else { return Err(no_grant) };
         // Each call counts in the provider's limits. Who would have to wait for it comes back as a job of its own.
         let Ok(next) = refresher.permits.acquire(provider, provider.limits()).await else {
             return Err(no_grant);
         };
         permit = next;
-        if is_for_next_secret {
-            secret += 1;
-        } else {
-            repeated += 1;
-            tracing::warn!(
-                connection_id = connection.id.0,
-                "answer lost: called again inside the provider's leeway"
-            );
+        match again {
+            Again::WithNextSecret => secret += 1,
+            Again::InsideLeeway => {
+                repeated += 1;
+                tracing::warn!(
+                    connection_id = connection.id.0,
+                    "answer lost: called again inside the provider's leeway"
+                );
+            }
         }
     }
 }

@@ -102,13 +102,14 @@ async fn work(
     loaded: Option<LoadedConnection>,
 ) -> Outcome {
     let now = refresher.clock.now();
-    let connection = match decide(message, loaded, &refresher.windows, provider.rotation(), now) {
-        Decision::Refresh(connection) => connection,
-        Decision::Lost(connection) => return lost(refresher, provider, &connection).await,
-        Decision::Skip(skip, connection) => {
-            return skipped(refresher, provider, skip, connection.as_ref()).await;
-        }
-    };
+    let connection =
+        match decide(message, loaded, &refresher.windows, provider.rotation(), provider.revision(), now) {
+            Decision::Refresh(connection) => connection,
+            Decision::Lost(connection) => return lost(refresher, provider, &connection).await,
+            Decision::Skip(skip, connection) => {
+                return skipped(refresher, provider, skip, connection.as_ref()).await;
+            }
+        };
     let mark = Mark::of(refresher, message);
     if !mark.begin(refresher, redelivered).await {
         return skipped(refresher, provider, Skip::InFlight, Some(&connection)).await;
@@ -165,8 +166,10 @@ async fn without_grant(
     connection: &LoadedConnection,
     no_grant: NoGrant,
 ) -> Outcome {
-    let (failure, unknown_since, is_counted) = match no_grant {
-        NoGrant::Failed { failure, unknown_since, is_for_all } => (failure, unknown_since, !is_for_all),
+    let (failure, unknown_since, is_answer, is_counted) = match no_grant {
+        NoGrant::Failed { failure, unknown_since, is_answer, is_for_all } => {
+            (failure, unknown_since, is_answer, !is_for_all)
+        }
         NoGrant::Overtaken => return skipped(refresher, provider, Skip::InFlight, Some(connection)).await,
         NoGrant::Unavailable(error) => return Outcome::Unavailable { detail: error.to_string() },
     };
@@ -177,7 +180,11 @@ async fn without_grant(
             Err(error) => return Outcome::Unavailable { detail: error.to_string() },
         }
     }
-    failed(refresher, &Subject::of(connection, provider.rotation(), unknown_since), failure, is_counted).await
+    let mut subject = Subject::of(connection, provider.rotation(), unknown_since);
+    if is_answer {
+        subject.answered(connection, provider);
+    }
+    failed(refresher, &subject, failure, is_counted).await
 }
 
 /// A refused grant may have been refused because somebody else has a newer one: another worker, or the merchant who

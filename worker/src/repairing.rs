@@ -57,10 +57,14 @@ pub(crate) async fn skipped(
         Skip::NotYet => connection.next_attempt_at,
         // Should the other one have died, somebody has to look again.
         Skip::InFlight => Some(now + refresher.in_flight),
-        Skip::Waiting(state) if state != ConnectionState::Unmonitored => {
-            Some(refresher.retry.recheck_at(now, refresher.randomness.next()))
-        }
-        Skip::Waiting(_) => None,
+        // Its token may be good for hours yet.
+        Skip::Waiting(state) => match repair_cache(refresher, provider, connection).await {
+            Cached::Failed => Some(next_repair(refresher)),
+            Cached::Written | Cached::Newer if state == ConnectionState::Unmonitored => None,
+            Cached::Written | Cached::Newer => {
+                Some(refresher.retry.recheck_at(now, refresher.randomness.next()))
+            }
+        },
         _ => match repair_cache(refresher, provider, connection).await {
             Cached::Failed => Some(next_repair(refresher)),
             Cached::Written | Cached::Newer => None,
@@ -68,8 +72,11 @@ pub(crate) async fn skipped(
     };
     // After the generation moved on, the claim is the next message's.
     if skip != Skip::GenerationMovedOn || next_attempt_at.is_some() {
-        // Who finds a good token that this fleet did not store finds that somebody helped.
-        let is_recovered = skip == Skip::AlreadyFresh && connection.is_troubled();
+        // Who finds a good token that this fleet did not store finds that somebody helped; but an access token alone says
+        // nothing of a refresh token that may be spent.
+        let is_recovered = skip == Skip::AlreadyFresh
+            && connection.is_troubled()
+            && (connection.unknown_since().is_none() || !provider.rotation().spends());
         let (connection_id, generation) = (connection.id, connection.generation);
         let release = Release { connection_id, generation, next_attempt_at, is_recovered };
         if let Err(error) = refresher.store.release(&release).await {

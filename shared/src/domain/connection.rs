@@ -165,9 +165,18 @@ impl LoadedConnection {
     }
 
     /// What has to change before a connection that was left in `state` is tried again: after a lost answer only another
-    /// refresh token helps.
-    pub fn fingerprint_for(&self, state: ConnectionState) -> String {
-        if state == ConnectionState::Quarantined { self.grant_fingerprint() } else { self.fingerprint() }
+    /// refresh token helps, where the provider knew nothing of what we asked for also another definition (`revision`).
+    pub fn fingerprint_for(&self, state: ConnectionState, revision: &str) -> String {
+        match state {
+            ConnectionState::Quarantined => self.grant_fingerprint(),
+            ConnectionState::Misconfigured => {
+                let revision: String = revision.chars().take(8).collect();
+                format!("{} {revision}", self.fingerprint())
+            }
+            ConnectionState::Active | ConnectionState::NeedsReauth | ConnectionState::Unmonitored => {
+                self.fingerprint()
+            }
+        }
     }
 
     /// Since when nobody knows whether the refresh token is spent. A call that spent the one before it says nothing of this
@@ -178,15 +187,18 @@ impl LoadedConnection {
     }
 
     /// Whether nothing can be done before a person does something.
-    pub fn waits_for_a_person(&self, now: DateTime<Utc>) -> bool {
+    pub fn waits_for_a_person(&self, revision: &str, now: DateTime<Utc>) -> bool {
+        let is_as_before = |then: &String| *then == self.fingerprint_for(self.state, revision);
         match self.state {
-            ConnectionState::Active | ConnectionState::Misconfigured => false,
+            ConnectionState::Active => false,
+            // Without one it is our own finding, which costs no call to look at again.
+            ConnectionState::Misconfigured => self.waiting_fingerprint.as_ref().is_some_and(is_as_before),
             // Unless somebody who knows it gave the token an expiry, or its refresh token has to be kept alive.
             ConnectionState::Unmonitored => {
                 self.expires_at.is_none() && self.refresh_at.is_none_or(|refresh_at| refresh_at > now)
             }
             ConnectionState::NeedsReauth | ConnectionState::Quarantined => {
-                self.waiting_fingerprint.as_ref().is_none_or(|then| *then == self.fingerprint_for(self.state))
+                self.waiting_fingerprint.as_ref().is_none_or(is_as_before)
             }
         }
     }

@@ -19,12 +19,14 @@ pub enum Decision {
     Skip(Skip, Option<LoadedConnection>),
 }
 
-/// Decides about `message` from what was loaded for it, `None` if the connection is gone.
+/// Decides about `message` from what was loaded for it, `None` if the connection is gone. `rotation` and `revision` are its
+/// provider's.
 pub fn decide(
     message: &RefreshMessage,
     loaded: Option<LoadedConnection>,
     windows: &RefreshWindows,
     rotation: Rotation,
+    revision: &str,
     now: DateTime<Utc>,
 ) -> Decision {
     let Some(connection) = loaded else { return Decision::Skip(Skip::Gone, None) };
@@ -35,7 +37,7 @@ pub fn decide(
         // A worker may have died between its commit and its cache write; this message repairs the cache.
         return Decision::Skip(Skip::GenerationMovedOn, Some(connection));
     }
-    if connection.waits_for_a_person(now) {
+    if connection.waits_for_a_person(revision, now) {
         return Decision::Skip(Skip::Waiting(connection.state), Some(connection));
     }
     if windows.is_fresh(&connection, now) {
@@ -99,7 +101,7 @@ mod tests {
 
     fn decided(loaded: Option<LoadedConnection>) -> Option<(Skip, bool)> {
         let message = message();
-        match decide(&message, loaded, &WINDOWS, Rotation::Strict, at(0)) {
+        match decide(&message, loaded, &WINDOWS, Rotation::Strict, "r", at(0)) {
             Decision::Refresh(_) => None,
             Decision::Lost(_) => panic!("lost"),
             Decision::Skip(skip, connection) => Some((skip, connection.is_some())),
@@ -138,10 +140,12 @@ mod tests {
 
     #[test]
     fn one_that_waits_for_a_person_waits_until_its_credentials_are_other_ones() {
-        for state in [ConnectionState::NeedsReauth, ConnectionState::Quarantined] {
+        for state in
+            [ConnectionState::NeedsReauth, ConnectionState::Quarantined, ConnectionState::Misconfigured]
+        {
             let waiting = |connection: &mut LoadedConnection| {
                 connection.state = state;
-                connection.waiting_fingerprint = Some(connection.fingerprint_for(state));
+                connection.waiting_fingerprint = Some(connection.fingerprint_for(state, "r"));
             };
             assert_eq!(skipped(waiting), Some((Skip::Waiting(state), true)));
             let reconnected = |connection: &mut LoadedConnection| {
@@ -165,7 +169,7 @@ mod tests {
         let decided = |rotation, sent_at| {
             let connection = LoadedConnection { attempt_sent_at: sent_at, ..due() };
             let message = message();
-            match decide(&message, Some(connection), &WINDOWS, rotation, at(1)) {
+            match decide(&message, Some(connection), &WINDOWS, rotation, "r", at(1)) {
                 Decision::Refresh(_) => "refresh",
                 Decision::Lost(_) => "lost",
                 Decision::Skip(..) => "skip",

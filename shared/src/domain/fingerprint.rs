@@ -1,13 +1,18 @@
 //! Telling whether a connection's credentials are other ones than before, without keeping them.
 
 use chrono::{DateTime, Utc};
-use ring::digest::{Context, SHA256};
+use ring::digest::{Context, Digest, SHA256};
 
 use super::connection::ConnectionId;
 use super::secret::Secret;
 
 /// Bytes that are kept of the digest: enough to tell two apart, too few to try out guesses at a secret with.
 const KEPT: usize = 8;
+
+/// A short digest of a text that holds no secret.
+pub(super) fn of_text(text: &str) -> String {
+    shortened(ring::digest::digest(&SHA256, text.as_bytes()))
+}
 
 /// A short digest of the refresh token alone: tells whether a call that may have spent one was about this one.
 pub(super) fn grant_fingerprint(id: ConnectionId, refresh_token: Option<&Secret>) -> String {
@@ -31,7 +36,10 @@ pub(super) fn fingerprint(
         context.update(&(text.len() as u64).to_be_bytes());
         context.update(text.as_bytes());
     }
-    let digest = context.finish();
+    shortened(context.finish())
+}
+
+fn shortened(digest: Digest) -> String {
     digest.as_ref().iter().take(KEPT).map(|byte| format!("{byte:02x}")).collect()
 }
 

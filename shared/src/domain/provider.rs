@@ -57,6 +57,7 @@ pub struct Provider {
     pub(crate) refresh_connection_host: Option<String>,
     pub(crate) secrets: OperatorSecrets,
     pub(crate) allowed_hosts: Arc<[HostPattern]>,
+    pub(crate) revision: String,
 }
 
 impl Provider {
@@ -78,6 +79,11 @@ impl Provider {
     /// What a call spends.
     pub fn rotation(&self) -> Rotation {
         self.definition.rotation()
+    }
+
+    /// Tells whether definition or settings are other ones than before; secrets are no part of it.
+    pub fn revision(&self) -> &str {
+        &self.revision
     }
 
     /// Whether using the refresh token makes it live longer: it is used in time even where no token has to be renewed.

@@ -48,6 +48,46 @@ pub struct History {
     pub unknown_since: Option<DateTime<Utc>>,
 }
 
+/// Calls that are made at once after one whose answer was lost, inside the provider's leeway. More would hold the slot for
+/// long; what comes later is a job of its own.
+const REPEATED_AT_ONCE: u32 = 1;
+
+/// Where one job's calls stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Course {
+    /// What a call spends.
+    pub rotation: Rotation,
+    /// Since when nobody knows whether it is spent.
+    pub unknown_since: Option<DateTime<Utc>>,
+    /// Secrets of the operator's that were not tried yet.
+    pub secrets_left: usize,
+    /// Calls that were repeated at once.
+    pub repeated: u32,
+}
+
+/// Why the same job calls again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Again {
+    /// An app's secret is being replaced: a client that is refused has spent nothing.
+    WithNextSecret,
+    /// The answer is lost, and what may be spent may be presented again.
+    InsideLeeway,
+}
+
+impl Course {
+    /// Whether the job calls again at once after this failure, and why. Everything else waits on the row.
+    pub fn again(&self, failure: &Failure, now: DateTime<Utc>) -> Option<Again> {
+        if failure.class == FailureClass::InvalidClient && !failure.may_have_spent {
+            return (self.secrets_left > 0).then_some(Again::WithNextSecret);
+        }
+        let may_repeat = failure.may_have_spent
+            && self.rotation.spends()
+            && self.repeated < REPEATED_AT_ONCE
+            && self.unknown_since.is_some_and(|since| self.rotation.may_repeat(since, now));
+        may_repeat.then_some(Again::InsideLeeway)
+    }
+}
+
 /// What becomes of a connection whose refresh failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryDecision {
@@ -358,6 +398,26 @@ mod tests {
             prop_assert_eq!(decision.grant_failures > 0, refused);
             if decision.state == ConnectionState::NeedsReauth {
                 prop_assert!(refused && history.grant_failures >= GRANT_REFUSALS - 1);
+            }
+        }
+
+        #[test]
+        fn a_job_calls_again_for_a_reason_and_not_for_ever(
+            failure in any_failure(), history in any_history(), secrets_left in 0_usize..3, repeated in 0_u32..3
+        ) {
+            let History { rotation, unknown_since, .. } = history;
+            let course = Course { rotation, unknown_since, secrets_left, repeated };
+            match course.again(&failure, DateTime::UNIX_EPOCH) {
+                Some(Again::WithNextSecret) => {
+                    prop_assert!(failure.class == FailureClass::InvalidClient && secrets_left > 0);
+                    prop_assert!(!failure.may_have_spent);
+                }
+                Some(Again::InsideLeeway) => {
+                    prop_assert!(failure.may_have_spent && repeated == 0);
+                    let is_inside = unknown_since.is_some_and(|since| rotation.may_repeat(since, DateTime::UNIX_EPOCH));
+                    prop_assert!(matches!(rotation, Rotation::Leeway(_)) && is_inside);
+                }
+                None => {}
             }
         }
 

@@ -7,6 +7,16 @@ use zeroize::{Zeroize, Zeroizing};
 /// A secret: no `Debug`, no `Display`, no `Serialize`; its memory is zeroed when it is dropped.
 ///
 /// The text comes out in one way only, [`Secret::expose`], so that every use can be found.
+///
+/// ```compile_fail
+/// format!("{:?}", freshet_shared::domain::secret::Secret::new("a"));
+/// ```
+/// ```compile_fail
+/// format!("{}", freshet_shared::domain::secret::Secret::new("a"));
+/// ```
+/// ```compile_fail
+/// serde_json::to_string(&freshet_shared::domain::secret::Secret::new("a"));
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Zeroizing<String>);
 

@@ -261,3 +261,48 @@ async fn a_deferred_job_leaves_the_cache_as_it_is_and_is_no_failure() {
     let queued = "SELECT COUNT(*) FROM token_refresh WHERE queued_until IS NOT NULL";
     assert_eq!(bench.number(queued).await, 0);
 }
+
+#[tokio::test]
+async fn what_the_provider_knows_nothing_of_is_asked_for_again_only_when_something_is_another() {
+    let bench = Bench::new().await;
+    bench.add(1, 20).await;
+    bench.provider.answer(404, "");
+    let outcome = refresh(&bench.refresher, &message(1, 0, Lane::Early), false).await;
+    let Outcome::Failed(failed) = outcome else { panic!("{outcome:?}") };
+    assert_eq!(failed.state, ConnectionState::Misconfigured);
+    for minutes in [16, 32] {
+        bench.clock.advance(TimeDelta::minutes(16));
+        let outcome = refresh(&bench.refresher, &message(1, 0, Lane::Early), false).await;
+        assert_eq!(
+            outcome,
+            Outcome::Skipped(Skip::Waiting(ConnectionState::Misconfigured)),
+            "after {minutes}"
+        );
+    }
+    assert_eq!(bench.provider.calls().len(), 1);
+    bench
+        .execute("UPDATE ie_appinstall_connection SET inputFields = '{\"x-integration-id\":\"c\",\"x-integration-token\":\"d\"}'")
+        .await;
+    bench.clock.advance(TimeDelta::minutes(16));
+    bench.grant("new");
+    let outcome = refresh(&bench.refresher, &message(1, 0, Lane::Early), false).await;
+    assert_eq!(outcome.as_str(), "refreshed");
+    assert_eq!(bench.load(1).await.state, ConnectionState::Active);
+}
+
+#[tokio::test]
+async fn another_definition_is_a_reason_to_ask_again() {
+    let settings =
+        toml::from_str("[fynd.environments.production]\noms_host = \"https://elsewhere.test\"").unwrap();
+    let bench = Bench::new().await;
+    bench.add(1, 20).await;
+    bench.provider.answer(404, "");
+    refresh(&bench.refresher, &message(1, 0, Lane::Early), false).await;
+    let other = Providers::new(&[], &settings).unwrap();
+    let mut bench = bench;
+    std::sync::Arc::get_mut(&mut bench.refresher).unwrap().providers = other;
+    bench.clock.advance(TimeDelta::minutes(16));
+    bench.grant("new");
+    let outcome = refresh(&bench.refresher, &message(1, 0, Lane::Early), false).await;
+    assert_eq!(outcome.as_str(), "refreshed");
+}

@@ -413,3 +413,20 @@ async fn an_unmonitored_connection_stays_so_when_a_refresh_fails_and_its_token_s
     assert_eq!(bench.load(1).await.state, ConnectionState::Unmonitored);
     assert_eq!(bench.cached(1).as_deref(), Some("new"));
 }
+
+#[tokio::test]
+async fn an_access_token_that_somebody_wrote_does_not_close_an_open_call() {
+    let bench = bench(DEFINITION, STRICT, &["s"]).await;
+    let fingerprint = bench.load(1).await.grant_fingerprint();
+    bench
+        .execute(&format!(
+            "UPDATE token_refresh SET attempt_id = 'open', attempt_sent_at = '2026-11-21 11:00:00', attempt_grant = '{fingerprint}'"
+        ))
+        .await;
+    bench.execute("UPDATE ie_appinstall_connection SET accessToken = 'theirs', accessTokenExpiryAt = '2026-11-21 14:00:00'").await;
+    assert_eq!(refreshed(&bench, 0).await, Outcome::Skipped(Skip::AlreadyFresh));
+    assert!(bench.load(1).await.unknown_since().is_some(), "the refresh token is as spent as before");
+    bench.execute("UPDATE ie_appinstall_connection SET refreshToken = 'reconnected'").await;
+    assert_eq!(refreshed(&bench, 0).await, Outcome::Skipped(Skip::AlreadyFresh));
+    assert_eq!(bench.load(1).await.attempt_id, None);
+}

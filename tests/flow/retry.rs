@@ -26,8 +26,8 @@ async fn a_waiting_time_until_a_date_is_kept() -> Result<()> {
     let until = now() + TimeDelta::seconds(200);
     let next = after_rate_limit(&fleet, &until.format("%a, %d %b %Y %H:%M:%S GMT").to_string()).await?;
     for next in next {
-        // A date in HTTP has whole seconds, so it is up to one short.
-        assert!(next > until - TimeDelta::seconds(2) && next <= until + TimeDelta::seconds(1), "{next}");
+        // A date in HTTP has whole seconds, so it is up to one short; and all who were told the same are spread.
+        assert!(next > until - TimeDelta::seconds(2) && next <= until + TimeDelta::seconds(3), "{next}");
     }
     fleet.dissolve().await
 }
@@ -43,7 +43,7 @@ async fn a_waiting_time_of_a_day_is_clamped() -> Result<()> {
 fn assert_waits(next: Vec<DateTime<Utc>>, wait: TimeDelta) {
     for next in next {
         let left = next - now();
-        assert!(left <= wait && left > wait - TimeDelta::seconds(60), "{left}");
+        assert!(left <= wait + TimeDelta::seconds(3) && left > wait - TimeDelta::seconds(60), "{left}");
     }
 }
 

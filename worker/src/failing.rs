@@ -10,17 +10,19 @@ use freshet_shared::domain::retry::History;
 use freshet_shared::persistence::persist;
 use freshet_shared::ports::store::{FailureRecord, StoreError};
 
-use crate::refresh::{DATABASE_PATIENCE, Refresher};
+use crate::refresh::{Refresher, patience};
 
 /// What a failure is about.
 pub(crate) struct Subject {
     connection_id: ConnectionId,
     generation: Generation,
     history: History,
-    /// What tells whether somebody gave the connection other credentials since.
-    fingerprint: Option<String>,
+    /// What tells whether somebody gave the connection another refresh token, and other credentials, since.
+    fingerprints: Option<(String, String)>,
     /// The state that the row keeps, with all that explains it.
     kept: Option<ConnectionState>,
+    /// Whether nobody knows when its token dies, so that a failure does not make it one like the others.
+    is_unmonitored: bool,
 }
 
 impl Subject {
@@ -39,8 +41,10 @@ impl Subject {
                 rotation,
                 unknown_since,
             },
-            fingerprint: Some(connection.fingerprint()),
+            fingerprints: Some((connection.grant_fingerprint(), connection.fingerprint())),
             kept: None,
+            is_unmonitored: connection.state == ConnectionState::Unmonitored
+                && connection.expires_at.is_none(),
         }
     }
 }
@@ -61,7 +65,16 @@ pub(crate) async fn failed(
              revoke the grant; the merchant has to authorise again"
         );
     }
-    let state = subject.kept.unwrap_or(decision.state);
+    let state = match (subject.kept, decision.state) {
+        (Some(kept), _) => kept,
+        (None, ConnectionState::Active) if subject.is_unmonitored => ConnectionState::Unmonitored,
+        (None, decided) => decided,
+    };
+    let fingerprint = subject.fingerprints.clone().and_then(|(of_grant, of_all)| match state {
+        ConnectionState::Quarantined => Some(of_grant),
+        ConnectionState::NeedsReauth => Some(of_all),
+        ConnectionState::Active | ConnectionState::Misconfigured | ConnectionState::Unmonitored => None,
+    });
     let record = FailureRecord {
         connection_id: subject.connection_id,
         generation: subject.generation,
@@ -73,10 +86,10 @@ pub(crate) async fn failed(
         grant_failures: decision.grant_failures,
         is_counted,
         is_attempt_open: decision.is_attempt_open,
-        fingerprint: subject.fingerprint.clone().filter(|_| !decision.state.is_scanned()),
+        fingerprint,
     };
     let recorded = persist(
-        DATABASE_PATIENCE,
+        patience(subject.history.rotation),
         || refresher.store.record_failure(&record),
         |error| matches!(error, StoreError::Unavailable { .. }),
         |error, wait| tracing::warn!(%error, ?wait, "failure not written down yet"),
@@ -103,7 +116,10 @@ pub(crate) async fn unusable_row(
     error: StoreError,
 ) -> Outcome {
     let (class, problem, failures, kept) = match error {
-        StoreError::Unreadable { problem, .. } => (FailureClass::Misconfigured, problem, 0, None),
+        // What its other columns say of grant, state and open call still holds.
+        StoreError::Unreadable { problem, .. } => {
+            (FailureClass::Misconfigured, problem, 0, Some(ConnectionState::Misconfigured))
+        }
         StoreError::UnreadableSecret { problem, failures, state, .. } => {
             (FailureClass::UnreadableSecret, problem, failures, Some(state))
         }
@@ -114,7 +130,8 @@ pub(crate) async fn unusable_row(
         connection_id: message.connection_id,
         generation: message.generation,
         history,
-        fingerprint: None,
+        fingerprints: None,
+        is_unmonitored: false,
         kept,
     };
     failed(refresher, &subject, Failure::new(class, problem), true).await

@@ -6,10 +6,11 @@ use freshet_shared::domain::failure::{Failure, FailureClass};
 use freshet_shared::domain::input_fields::InputFields;
 use freshet_shared::domain::provider::Provider;
 use freshet_shared::domain::provider::environment::Spending;
+use freshet_shared::persistence::persist;
 use freshet_shared::ports::store::{Attempt, StoreError};
 
 use crate::permit::Permit;
-use crate::refresh::Refresher;
+use crate::refresh::{DATABASE_PATIENCE, Refresher};
 
 /// Calls that are made at once after one whose answer was lost, inside the provider's leeway. More would hold the slot for
 /// long; what comes later is a job of its own.
@@ -44,7 +45,8 @@ pub(crate) async fn request_grant(
     let owner = format!("{}:{:016x}", refresher.holder, refresher.randomness.next());
     let mut secret = 0;
     let mut repeated = 0;
-    let mut unknown_since = connection.attempt_sent_at;
+    let mut unknown_since = connection.unknown_since();
+    let attempt_id = format!("{:016x}", refresher.randomness.next());
     loop {
         let spending = Spending { refresh_token: connection.refresh_token.as_ref(), secret };
         let request = provider.token_request(input, spending).map_err(|failure| NoGrant::Failed {
@@ -55,7 +57,19 @@ pub(crate) async fn request_grant(
         // A token's life is counted from before the request, so that it never seems longer than it is.
         let sent_at = refresher.clock.now();
         if provider.rotation().spends() {
-            journal(refresher, connection, &owner, sent_at).await?;
+            let attempt = Attempt {
+                connection_id: connection.id,
+                generation: connection.generation,
+                loaded_state: connection.state,
+                loaded_attempt: connection.attempt_id.clone(),
+                id: attempt_id.clone(),
+                owner: owner.clone(),
+                now: sent_at,
+                sent_at: unknown_since.unwrap_or(sent_at),
+                grant: connection.grant_fingerprint(),
+                lease_until: sent_at + refresher.in_flight,
+            };
+            journal(refresher, &attempt).await?;
         }
         let answer = match refresher.caller.call(&request).await {
             Ok(answer) => provider.interpret(&answer, sent_at, refresher.clock.now(), connection.lifetime),
@@ -101,22 +115,16 @@ pub(crate) async fn request_grant(
     }
 }
 
-/// Fails closed: what is not written down is not sent.
-async fn journal(
-    refresher: &Refresher,
-    connection: &LoadedConnection,
-    owner: &str,
-    sent_at: DateTime<Utc>,
-) -> Result<(), NoGrant> {
-    let attempt = Attempt {
-        connection_id: connection.id,
-        generation: connection.generation,
-        id: format!("{:016x}", refresher.randomness.next()),
-        owner: owner.to_owned(),
-        sent_at,
-        lease_until: sent_at + refresher.in_flight,
-    };
-    match refresher.store.begin_attempt(&attempt).await {
+/// Fails closed: what is not written down is not sent. A database whose reply was lost is asked again, which changes nothing.
+async fn journal(refresher: &Refresher, attempt: &Attempt) -> Result<(), NoGrant> {
+    let begun = persist(
+        DATABASE_PATIENCE,
+        || refresher.store.begin_attempt(attempt),
+        |error| matches!(error, StoreError::Unavailable { .. }),
+        |error, wait| tracing::warn!(%error, ?wait, "call not written down yet"),
+    )
+    .await;
+    match begun {
         Ok(true) => Ok(()),
         Ok(false) => Err(NoGrant::Overtaken),
         Err(error) => Err(NoGrant::Unavailable(error)),

@@ -13,6 +13,7 @@ use freshet_shared::domain::message::{MessageError, RefreshMessage};
 use freshet_shared::domain::outcome::{Outcome, Skip};
 use freshet_shared::domain::provider::Provider;
 use freshet_shared::domain::provider::catalogue::Providers;
+use freshet_shared::domain::provider::definition::Rotation;
 use freshet_shared::domain::retry::RetryPolicy;
 use freshet_shared::domain::window::RefreshWindows;
 use freshet_shared::persistence::{Patience, persist};
@@ -38,6 +39,12 @@ pub(crate) const DATABASE_PATIENCE: Patience = Patience {
     longest: Duration::from_secs(2),
     total: Some(Duration::from_secs(20)),
 };
+
+/// How long the database is waited for. What a call has spent, or may have, is in nobody's hands but ours: that is given up
+/// only when the process ends.
+pub(crate) fn patience(rotation: Rotation) -> Patience {
+    Patience { total: DATABASE_PATIENCE.total.filter(|_| !rotation.spends()), ..DATABASE_PATIENCE }
+}
 
 /// What a refresh works with.
 pub struct Refresher {
@@ -123,14 +130,14 @@ async fn attempt(
     let input = match InputFields::parse(connection.input_fields.as_ref()) {
         Ok(input) => input,
         Err(failure) => {
-            let subject = Subject::of(connection, provider.rotation(), connection.attempt_sent_at);
+            let subject = Subject::of(connection, provider.rotation(), connection.unknown_since());
             return failed(refresher, &subject, failure, true).await;
         }
     };
     // Before anything is touched: who has to come back later leaves the cache as it is.
     let permit = match refresher.permits.acquire(provider, provider.limits()).await {
         Ok(permit) => permit,
-        Err(deferral) => return deferred(refresher, connection, deferral).await,
+        Err(deferral) => return deferred(refresher, provider, connection, deferral).await,
     };
     if lane == Lane::Urgent {
         renew_details(refresher, provider, connection, &input).await;
@@ -198,7 +205,7 @@ async fn lost(refresher: &Refresher, provider: &Provider, connection: &LoadedCon
         FailureClass::AnswerLost,
         "a call that spent the refresh token was sent, and its answer was never stored",
     );
-    let subject = Subject::of(connection, provider.rotation(), connection.attempt_sent_at);
+    let subject = Subject::of(connection, provider.rotation(), connection.unknown_since());
     failed(refresher, &subject, failure, true).await
 }
 

@@ -1,7 +1,7 @@
 //! Bringing the cache to what MySQL holds, now or later, and ending the claim of a job that calls nobody.
 
 use chrono::{DateTime, Utc};
-use freshet_shared::domain::connection::{ConnectionId, Generation, LoadedConnection};
+use freshet_shared::domain::connection::{ConnectionId, ConnectionState, Generation, LoadedConnection};
 use freshet_shared::domain::failure::{Failure, FailureClass};
 use freshet_shared::domain::outcome::{Cached, Outcome, Skip};
 use freshet_shared::domain::provider::Provider;
@@ -57,7 +57,7 @@ pub(crate) async fn skipped(
         Skip::NotYet => connection.next_attempt_at,
         // Should the other one have died, somebody has to look again.
         Skip::InFlight => Some(now + refresher.in_flight),
-        Skip::Waiting(state) if state.is_rechecked() => {
+        Skip::Waiting(state) if state != ConnectionState::Unmonitored => {
             Some(refresher.retry.recheck_at(now, refresher.randomness.next()))
         }
         Skip::Waiting(_) => None,
@@ -82,10 +82,18 @@ pub(crate) async fn skipped(
 /// The provider may not be called now. The row remembers until when, so no slot is held for it.
 pub(crate) async fn deferred(
     refresher: &Refresher,
+    provider: &Provider,
     connection: &LoadedConnection,
     deferral: Deferral,
 ) -> Outcome {
     let Deferral { until, reason } = deferral;
+    let now = refresher.clock.now();
+    // In time for a leeway, and for the token that is in use.
+    let until = provider.rotation().in_time(connection.unknown_since(), until, now);
+    let until = match connection.expires_at {
+        Some(expires_at) if expires_at > now => until.min(now + (expires_at - now) / 2),
+        _ => until,
+    };
     let release = Release {
         connection_id: connection.id,
         generation: connection.generation,

@@ -10,7 +10,7 @@ use freshet_shared::ports::store::{Commit, Committed, StoreError};
 
 use crate::cache_entries::write_cache;
 use crate::failing::{Subject, failed};
-use crate::refresh::{DATABASE_PATIENCE, Refresher};
+use crate::refresh::{Refresher, patience};
 use crate::repairing::plan_cache_repair;
 
 pub(crate) async fn store_grant(
@@ -28,9 +28,16 @@ pub(crate) async fn store_grant(
              with its definition"
         );
     }
+    if provider.rotation().spends() && grant.refresh_token.is_none() {
+        tracing::warn!(
+            connection_id = connection.id.0,
+            "the answer holds no new refresh token, although the definition says that this provider replaces them: the one \
+             before is kept; compare the provider's documentation with its definition"
+        );
+    }
     let dies_unused_at = grant.refresh_token_expires_at.filter(|_| provider.is_kept_alive_by_use());
     let token = grant.expires_at.zip(grant.lifetime);
-    let commit = Commit {
+    let mut commit = Commit {
         connection_id: connection.id,
         spent: connection.generation,
         loaded_expiry: connection.expires_at,
@@ -42,7 +49,11 @@ pub(crate) async fn store_grant(
         refresh_token_expires_at: grant.refresh_token_expires_at,
         refresh_at: refresher.windows.refresh_at(connection.id, token, dies_unused_at, now),
     };
-    match commit_patiently(refresher, &commit).await {
+    let mut committed = commit_patiently(refresher, provider, &commit).await;
+    if committed == Ok(Committed::Stale) && provider.rotation().spends() {
+        committed = commit_beside_another(refresher, provider, connection, &mut commit).await;
+    }
+    match committed {
         Ok(Committed::Applied(generation)) => {
             let token = &grant.access_token;
             let cached =
@@ -72,10 +83,41 @@ pub(crate) async fn store_grant(
     }
 }
 
-/// A granted token is worth waiting for the database, within limits.
-async fn commit_patiently(refresher: &Refresher, commit: &Commit) -> Result<Committed, StoreError> {
+/// Somebody wrote an access token while ours was on its way, and left the refresh token as it was: spent. Ours is the only one
+/// that is good.
+async fn commit_beside_another(
+    refresher: &Refresher,
+    provider: &Provider,
+    connection: &LoadedConnection,
+    commit: &mut Commit,
+) -> Result<Committed, StoreError> {
+    let loaded = persist(
+        patience(provider.rotation()),
+        || refresher.load(provider, connection.id),
+        |error| matches!(error, StoreError::Unavailable { .. }),
+        |error, wait| tracing::warn!(%error, ?wait, "connection not looked at again yet"),
+    )
+    .await?;
+    let is_ours = |now: &LoadedConnection| {
+        now.generation == connection.generation && now.grant_fingerprint() == connection.grant_fingerprint()
+    };
+    let Some(now) = loaded.filter(is_ours) else { return Ok(Committed::Stale) };
+    tracing::warn!(
+        connection_id = connection.id.0,
+        "somebody else wrote an access token and left the spent refresh token: ours takes their place"
+    );
+    commit.loaded_expiry = now.expires_at;
+    commit_patiently(refresher, provider, commit).await
+}
+
+/// A granted token is worth waiting for the database: within limits where another can be had, to the end where not.
+async fn commit_patiently(
+    refresher: &Refresher,
+    provider: &Provider,
+    commit: &Commit,
+) -> Result<Committed, StoreError> {
     persist(
-        DATABASE_PATIENCE,
+        patience(provider.rotation()),
         || refresher.store.commit(commit),
         |error| matches!(error, StoreError::Unavailable { .. }),
         |error, wait| tracing::warn!(connection_id = commit.connection_id.0, %error, ?wait, "token not stored yet"),

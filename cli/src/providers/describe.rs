@@ -11,6 +11,12 @@ pub(super) fn lifetimes(lifetimes: &Lifetimes) -> String {
     sources.join(", else ")
 }
 
+/// The same in a few words: the first place, and whether there are more.
+pub(super) fn first_lifetime(lifetimes: &Lifetimes) -> String {
+    let first = lifetimes.0.first().map(|lifetime| lifetime.describe()).unwrap_or_default();
+    if lifetimes.0.len() > 1 { format!("{first} …") } else { first }
+}
+
 /// What becomes of a refresh token, in a word or two.
 pub(super) fn rotation(provider: &Provider) -> String {
     match provider.rotation() {

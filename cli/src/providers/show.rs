@@ -109,7 +109,7 @@ pub(super) fn list<'a>(providers: impl Iterator<Item = &'a Provider>) -> String 
             provider.definition.title.clone(),
             describe::grant(provider).to_owned(),
             describe::rotation(provider),
-            describe::lifetimes(&provider.definition.token.response.lifetime),
+            describe::first_lifetime(&provider.definition.token.response.lifetime),
             super::hosts(provider),
         ]
     }));

@@ -242,3 +242,59 @@ async fn a_queue_that_refuses_does_not_keep_the_next_provider_from_its_scan() {
     let report = scan(&bench.scanner, URGENT).await.unwrap();
     assert_eq!((report.found, report.published, report.unpublished), (4, 2, 2));
 }
+
+#[tokio::test]
+async fn a_claim_on_a_token_that_lives_for_minutes_is_short_and_names_the_generation_that_stands() {
+    let bench = Bench::new(10).await;
+    bench.add(1, Some(noon() + TimeDelta::minutes(2))).await;
+    scan(&bench.scanner, URGENT).await.unwrap();
+    bench.messages().await;
+    bench.execute("UPDATE token_refresh SET queued_until = NULL, lifetime_s = 299, generation = 7").await;
+    scan(&bench.scanner, URGENT).await.unwrap();
+    assert_eq!(bench.messages().await[0].generation, Generation(7));
+    bench.clock.advance(TimeDelta::seconds(74));
+    assert_eq!(scan(&bench.scanner, URGENT).await.unwrap().claimed, 0);
+    bench.clock.advance(TimeDelta::seconds(1));
+    assert_eq!(
+        scan(&bench.scanner, URGENT).await.unwrap().claimed,
+        1,
+        "a lost message is made up for in time"
+    );
+}
+
+#[tokio::test]
+async fn the_scan_for_next_attempts_finds_plans_whose_time_has_come() {
+    let bench = Bench::new(10).await;
+    bench.add(1, Some(noon() + TimeDelta::minutes(2))).await;
+    scan(&bench.scanner, URGENT).await.unwrap();
+    bench.messages().await;
+    bench
+        .execute("UPDATE token_refresh SET queued_until = NULL, lifetime_s = 180, refresh_at = '2026-11-21 12:01:10'")
+        .await;
+    assert_eq!(scan(&bench.scanner, Target::NextAttempts).await.unwrap().found, 0);
+    bench.clock.advance(TimeDelta::seconds(70));
+    assert_eq!(scan(&bench.scanner, Target::NextAttempts).await.unwrap().found, 1);
+}
+
+#[tokio::test]
+async fn refresh_tokens_that_die_soon_are_named_those_with_the_least_time_first() {
+    let bench = Bench::new(10).await;
+    for id in 1..=4 {
+        bench.add(id, Some(noon() + TimeDelta::minutes(5))).await;
+    }
+    scan(&bench.scanner, URGENT).await.unwrap();
+    let ends = async |id: i64, at: &str| {
+        let set =
+            format!("UPDATE token_refresh SET refresh_token_expires_at = '{at}' WHERE connection_id = {id}");
+        bench.execute(&set).await;
+    };
+    ends(1, "2026-11-24 12:00:00").await;
+    ends(2, "2026-11-23 12:00:00").await;
+    ends(3, "2026-11-21 11:59:00").await;
+    ends(4, "2026-11-28 12:00:01").await;
+    let soon = noon() + TimeDelta::days(7);
+    let ending = crate::grants::ending_grants(&bench.scanner, noon(), soon).await.unwrap();
+    assert_eq!(ending.len(), 1);
+    assert_eq!((ending[0].provider.as_str(), ending[0].connections.as_slice()), ("fynd", [2, 1].as_slice()));
+    assert_eq!(ending[0].first_at, noon() + TimeDelta::days(2));
+}

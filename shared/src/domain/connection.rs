@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::failure::FailureClass;
-use super::fingerprint::fingerprint;
+use super::fingerprint::{fingerprint, grant_fingerprint};
 use super::secret::Secret;
 
 /// The `id` of a row of `ie_appinstall_connection`.
@@ -100,11 +100,6 @@ impl ConnectionState {
     pub fn is_scanned(self) -> bool {
         matches!(self, Self::Active | Self::Misconfigured)
     }
-
-    /// Whether a connection in this state is looked at now and then, to see whether a person did something about it.
-    pub fn is_rechecked(self) -> bool {
-        self != Self::Unmonitored
-    }
 }
 
 impl fmt::Display for ConnectionState {
@@ -137,8 +132,12 @@ pub struct LoadedConnection {
     pub next_attempt_at: Option<DateTime<Utc>>,
     /// Another worker holds the connection until then.
     pub leased_until: Option<DateTime<Utc>>,
-    /// Since when a call is open that may have spent the refresh token, and of which nobody knows the answer.
+    /// The call that may have spent a refresh token, and of which nobody knows the answer.
+    pub attempt_id: Option<String>,
+    /// When it was sent first.
     pub attempt_sent_at: Option<DateTime<Utc>>,
+    /// What [`Self::grant_fingerprint`] was then.
+    pub attempt_grant: Option<String>,
     /// Failures in a row.
     pub failures: u32,
     /// Refusals of the grant in a row.
@@ -160,6 +159,24 @@ impl LoadedConnection {
         fingerprint(self.id, self.expires_at, self.refresh_token.as_ref(), self.input_fields.as_ref())
     }
 
+    /// Tells whether somebody put another refresh token in the place of this one.
+    pub fn grant_fingerprint(&self) -> String {
+        grant_fingerprint(self.id, self.refresh_token.as_ref())
+    }
+
+    /// What has to change before a connection that was left in `state` is tried again: after a lost answer only another
+    /// refresh token helps.
+    pub fn fingerprint_for(&self, state: ConnectionState) -> String {
+        if state == ConnectionState::Quarantined { self.grant_fingerprint() } else { self.fingerprint() }
+    }
+
+    /// Since when nobody knows whether the refresh token is spent. A call that spent the one before it says nothing of this
+    /// one.
+    pub fn unknown_since(&self) -> Option<DateTime<Utc>> {
+        let is_about_this = self.attempt_grant.as_ref().is_none_or(|then| *then == self.grant_fingerprint());
+        self.attempt_sent_at.filter(|_| is_about_this)
+    }
+
     /// Whether nothing can be done before a person does something.
     pub fn waits_for_a_person(&self, now: DateTime<Utc>) -> bool {
         match self.state {
@@ -169,14 +186,14 @@ impl LoadedConnection {
                 self.expires_at.is_none() && self.refresh_at.is_none_or(|refresh_at| refresh_at > now)
             }
             ConnectionState::NeedsReauth | ConnectionState::Quarantined => {
-                self.waiting_fingerprint.as_ref().is_none_or(|then| *then == self.fingerprint())
+                self.waiting_fingerprint.as_ref().is_none_or(|then| *then == self.fingerprint_for(self.state))
             }
         }
     }
 
     /// Whether its row still tells of trouble.
     pub fn is_troubled(&self) -> bool {
-        self.failures > 0 || self.state != ConnectionState::Active
+        self.failures > 0 || self.state != ConnectionState::Active || self.attempt_sent_at.is_some()
     }
 }
 
@@ -212,7 +229,9 @@ pub(crate) fn loaded_connection(id: i64) -> LoadedConnection {
         refresh_at: None,
         next_attempt_at: None,
         leased_until: None,
+        attempt_id: None,
         attempt_sent_at: None,
+        attempt_grant: None,
         failures: 0,
         grant_failures: 0,
         failure_class: None,

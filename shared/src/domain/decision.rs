@@ -50,7 +50,7 @@ pub fn decide(
     if connection.next_attempt_at.is_some_and(|next| next > now) {
         return Decision::Skip(Skip::NotYet, Some(connection));
     }
-    if connection.attempt_sent_at.is_some_and(|sent_at| !rotation.may_repeat(sent_at, now)) {
+    if connection.unknown_since().is_some_and(|since| !rotation.may_repeat(since, now)) {
         return Decision::Lost(connection);
     }
     Decision::Refresh(connection)
@@ -141,7 +141,7 @@ mod tests {
         for state in [ConnectionState::NeedsReauth, ConnectionState::Quarantined] {
             let waiting = |connection: &mut LoadedConnection| {
                 connection.state = state;
-                connection.waiting_fingerprint = Some(connection.fingerprint());
+                connection.waiting_fingerprint = Some(connection.fingerprint_for(state));
             };
             assert_eq!(skipped(waiting), Some((Skip::Waiting(state), true)));
             let reconnected = |connection: &mut LoadedConnection| {

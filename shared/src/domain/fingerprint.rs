@@ -9,6 +9,11 @@ use super::secret::Secret;
 /// Bytes that are kept of the digest: enough to tell two apart, too few to try out guesses at a secret with.
 const KEPT: usize = 8;
 
+/// A short digest of the refresh token alone: tells whether a call that may have spent one was about this one.
+pub(super) fn grant_fingerprint(id: ConnectionId, refresh_token: Option<&Secret>) -> String {
+    fingerprint(id, None, refresh_token, None)
+}
+
 /// A short digest of what a connection is authorised by. The id is part of it, so that equal credentials of two
 /// connections do not look equal.
 pub(super) fn fingerprint(

@@ -67,10 +67,27 @@ impl Rotation {
         match self {
             Self::None => true,
             Self::Strict => false,
-            // The call takes its time to arrive: a tenth of the leeway is left for that.
-            Self::Leeway(leeway) => {
-                TimeDelta::from_std(leeway).is_ok_and(|leeway| now < sent_at + leeway * 9 / 10)
-            }
+            Self::Leeway(_) => self.repeatable_until(sent_at).is_some_and(|until| now < until),
+        }
+    }
+
+    /// Until when it may be, where there is a leeway. The call takes its time to arrive: a tenth is left for that.
+    pub fn repeatable_until(self, sent_at: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let Self::Leeway(leeway) = self else { return None };
+        TimeDelta::from_std(leeway).ok().and_then(|leeway| sent_at.checked_add_signed(leeway * 9 / 10))
+    }
+
+    /// `at`, or early enough to repeat a call of which nobody knows the answer.
+    pub fn in_time(
+        self,
+        unknown_since: Option<DateTime<Utc>>,
+        at: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> DateTime<Utc> {
+        match unknown_since.and_then(|since| Some((since, self.repeatable_until(since)?))) {
+            // In the middle of what is left, so that there is time for one more.
+            Some((_, until)) if until > now => at.min(now + (until - now) / 2),
+            _ => at,
         }
     }
 }
@@ -145,7 +162,10 @@ impl RetryPolicy {
         let next_attempt_at = match state {
             // Inside a leeway there is no time to lose.
             ConnectionState::Active if is_attempt_open && failure.may_have_spent => now,
-            ConnectionState::Active => now + self.wait(failure, history.failures, random),
+            ConnectionState::Active => {
+                let at = now + self.wait(failure, history.failures, random);
+                if is_attempt_open { history.rotation.in_time(history.unknown_since, at, now) } else { at }
+            }
             _ => self.recheck_at(now, random),
         };
         RetryDecision { next_attempt_at, state, grant_failures, is_attempt_open }
@@ -310,7 +330,7 @@ mod tests {
             let decision = policy().after(&failure, &history, now, random);
             let wait = decision.next_attempt_at - now;
             let (shortest, longest) = match decision.state {
-                _ if decision.is_attempt_open && failure.may_have_spent => (0, 0),
+                _ if decision.is_attempt_open => (0, 300),
                 ConnectionState::Active => (2, 300),
                 _ => (2, 900),
             };

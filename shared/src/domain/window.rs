@@ -95,7 +95,8 @@ impl RefreshWindows {
             _ => expires_at - self.early,
         };
         // The producer's clock may run ahead of this one; what is nearly due is due.
-        now < due_from - self.early / 10
+        let tolerance = connection.lifetime.map_or(self.early, |lifetime| self.early.min(lifetime)) / 10;
+        now < due_from - tolerance
     }
 
     /// The lane in which a retry goes: the one whose scan would find it.

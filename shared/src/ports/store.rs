@@ -27,10 +27,13 @@ pub trait ScanStore: Send + Sync {
     /// Names of the providers that somebody paused.
     async fn paused_providers(&self) -> Result<Vec<String>, StoreError>;
 
-    /// Connections whose refresh token dies before `before`, the soonest first.
+    /// Connections whose refresh token dies between `now` and `before`, the soonest first; with `is_renewed_by_use` only
+    /// those for which no refresh is planned before that.
     async fn ending_grants(
         &self,
         integration_type: &str,
+        is_renewed_by_use: bool,
+        now: DateTime<Utc>,
         before: DateTime<Utc>,
         limit: u32,
     ) -> Result<Vec<EndingGrant>, StoreError>;
@@ -98,6 +101,8 @@ pub struct DueConnection {
     pub next_attempt_at: Option<DateTime<Utc>>,
     /// When its token is to be renewed, where that was planned when it was stored.
     pub refresh_at: Option<DateTime<Utc>>,
+    /// How long its token lives, where that was said.
+    pub lifetime: Option<TimeDelta>,
 }
 
 /// A refresh token that dies soon.
@@ -172,12 +177,20 @@ pub struct Attempt {
     pub connection_id: ConnectionId,
     /// The generation that is spent: the precondition.
     pub generation: Generation,
-    /// Tells the attempt from every other.
+    /// The state that was loaded: a precondition too, for somebody else may have found out more meanwhile.
+    pub loaded_state: ConnectionState,
+    /// The attempt that was open when it was loaded, likewise.
+    pub loaded_attempt: Option<String>,
+    /// Tells the attempt from every other; the same one may be begun again.
     pub id: String,
     /// Who makes it.
     pub owner: String,
-    /// When it is sent. Where a call of this generation is open already, that one's time stays.
+    /// The time by which the lease is judged.
+    pub now: DateTime<Utc>,
+    /// Since when nobody will know, should no answer come: now, or since the call that is open already.
     pub sent_at: DateTime<Utc>,
+    /// What tells whether the refresh token that is spent is still the one on the row.
+    pub grant: String,
     /// Until then nobody else sends one.
     pub lease_until: DateTime<Utc>,
 }
@@ -243,7 +256,7 @@ pub struct FailureRecord {
     pub next_attempt_at: DateTime<Utc>,
     /// The state it is left in.
     pub state: ConnectionState,
-    /// Whether state, refusals of the grant, open call, lease and fingerprint stay as they are, because the failure says
+    /// Whether state, open call, lease and fingerprint stay as they are, because the failure says
     /// nothing about the credentials: they were not even read.
     pub is_standing_kept: bool,
     /// Refusals of the grant in a row by now.

@@ -98,7 +98,7 @@ async fn a_zero_date_is_no_expiry_and_is_refreshed_in_the_urgent_lane() -> Resul
 
 /// A version to come may know states that this one does not.
 #[tokio::test]
-async fn a_state_that_this_build_does_not_know_is_named_and_then_left_behind() -> Result<()> {
+async fn a_state_that_this_build_does_not_know_is_named_and_left_as_it_is() -> Result<()> {
     let fleet = TestFleet::found().await?;
     fleet.add([NewConnection::fynd(1, 300)]).await?;
     assert_eq!(fleet.scan(Lane::Urgent).await?.published, 1);
@@ -110,7 +110,8 @@ async fn a_state_that_this_build_does_not_know_is_named_and_then_left_behind() -
     let ours = stored.ours.context("not enrolled")?;
     assert_eq!(
         (ours.state.as_str(), ours.failure_class.as_deref()),
-        ("misconfigured", Some("misconfigured"))
+        ("hibernating", Some("misconfigured")),
+        "the version that knows the word finds it again"
     );
     assert!(ours.next_attempt_at.is_some());
     let detail = ours.failure_detail.context("no detail")?;
@@ -118,6 +119,8 @@ async fn a_state_that_this_build_does_not_know_is_named_and_then_left_behind() -
     assert_eq!(fleet.calls(), Vec::<String>::new());
 
     fleet.let_next_attempts_come().await?;
+    assert_eq!(fleet.retry_scan().await?.published, 0);
+    fleet.execute("UPDATE token_refresh SET state = 'active'", []).await?;
     let worker = fleet.worker().await?;
     assert_eq!(fleet.retry_scan().await?.published, 1);
     worker.until_handled(1, PATIENCE).await?;

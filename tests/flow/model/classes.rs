@@ -72,7 +72,7 @@ fn refusals() -> Vec<Case> {
             Class::RateLimited,
             limited,
         )
-        .waiting(u64::MAX),
+        .waiting(u32::MAX.into()),
         case("500", Fault::status(500), Class::ServerError, failed),
         case("502", Fault::status(502), Class::ServerError, failed),
         case("503", Fault::status(503).retry_after(RetryAfter::Seconds(5)), Class::ServerError, failed)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use chrono::TimeDelta;
 use freshet_shared::adapters::database::Database;
-use freshet_shared::domain::connection::{ConnectionState, Generation};
+use freshet_shared::domain::connection::{ConnectionId, ConnectionState, Generation};
 use freshet_shared::domain::failure::FailureClass;
 use freshet_shared::domain::lane::Lane;
 use freshet_shared::domain::outcome::{Failed, Outcome, Skip};
@@ -16,6 +16,7 @@ use freshet_shared::domain::provider::catalogue::{CatalogueError, Providers};
 use freshet_shared::domain::provider::request::ProviderRequest;
 use freshet_shared::domain::secret::Secret;
 use freshet_shared::ports::provider::{CallError, ProviderCaller};
+use freshet_shared::ports::store::Attempt;
 use sea_orm::ConnectionTrait;
 
 use super::{Bench, message, noon};
@@ -244,15 +245,15 @@ async fn five_refusals_in_a_row_ask_the_merchant_and_anything_else_begins_the_co
     assert_eq!(bench.provider.calls().len(), last + 1);
 }
 
-/// Refuses the grant, while somebody else changes the row.
-struct Meanwhile(Database, &'static str);
+/// Answers, while somebody else changes the row.
+struct Meanwhile(Database, &'static str, u16, &'static str);
 
 #[async_trait]
 impl ProviderCaller for Meanwhile {
     async fn call(&self, _: &ProviderRequest) -> Result<ProviderAnswer, CallError> {
         self.0.connection().execute_unprepared(self.1).await.unwrap();
-        let body = r#"{"error":"invalid_grant"}"#.as_bytes().to_vec();
-        Ok(ProviderAnswer { status: 400, retry_after: None, body: body.into() })
+        let body = self.3.as_bytes().to_vec();
+        Ok(ProviderAnswer { status: self.2, retry_after: None, body: body.into() })
     }
 }
 
@@ -263,7 +264,7 @@ async fn a_grant_that_was_refused_because_somebody_has_a_newer_one_is_no_failure
         "UPDATE ie_appinstall_connection SET refreshToken = 'reconnected'",
     ] {
         let mut bench = bench(DEFINITION, STRICT, &["s"]).await;
-        let meanwhile = Meanwhile(bench.database.clone(), statement);
+        let meanwhile = Meanwhile(bench.database.clone(), statement, 400, r#"{"error":"invalid_grant"}"#);
         Arc::get_mut(&mut bench.refresher).unwrap().caller = Arc::new(meanwhile);
         assert_eq!(refreshed(&bench, 0).await, Outcome::Stale, "{statement}");
         assert_eq!(bench.load(1).await.failures, 0);
@@ -310,4 +311,105 @@ async fn a_token_whose_life_nobody_knows_is_stored_and_visibly_unmonitored() {
     assert_eq!(bench.cached(1).as_deref(), Some("new"));
     let waiting = Outcome::Skipped(Skip::Waiting(ConnectionState::Unmonitored));
     assert_eq!(refreshed(&bench, 1).await, waiting);
+}
+
+#[tokio::test]
+async fn after_a_reconnect_during_a_call_the_merchants_token_is_refreshed_like_any_other() {
+    let reconnect = "UPDATE ie_appinstall_connection SET accessToken = 'theirs', refreshToken = 'reconnected', \
+         accessTokenExpiryAt = '2026-11-21 13:00:00'";
+    for (status, body) in [(200, GRANT), (400, r#"{"error":"invalid_grant"}"#)] {
+        let mut bench = bench(DEFINITION, STRICT, &["s"]).await;
+        let meanwhile = Meanwhile(bench.database.clone(), reconnect, status, body);
+        let scripted =
+            std::mem::replace(&mut Arc::get_mut(&mut bench.refresher).unwrap().caller, Arc::new(meanwhile));
+        assert_eq!(refreshed(&bench, 0).await, Outcome::Stale, "{status}");
+        assert_eq!(refresh_token(&bench).await, "reconnected");
+        Arc::get_mut(&mut bench.refresher).unwrap().caller = scripted;
+        bench.clock.advance(TimeDelta::minutes(45));
+        bench.provider.answer(200, GRANT);
+        assert_eq!(refreshed(&bench, 0).await.as_str(), "refreshed", "{status}");
+        assert_eq!(refresh_token(&bench).await, "second");
+    }
+}
+
+#[tokio::test]
+async fn an_access_token_that_somebody_wrote_beside_the_spent_refresh_token_gives_way() {
+    let theirs = "UPDATE ie_appinstall_connection SET accessToken = 'theirs', accessTokenExpiryAt = '2026-11-21 12:50:00'";
+    let mut bench = bench(DEFINITION, STRICT, &["s"]).await;
+    let meanwhile = Meanwhile(bench.database.clone(), theirs, 200, GRANT);
+    Arc::get_mut(&mut bench.refresher).unwrap().caller = Arc::new(meanwhile);
+    assert_eq!(refreshed(&bench, 0).await.as_str(), "refreshed");
+    let loaded = bench.load(1).await;
+    assert_eq!(loaded.access_token.unwrap().expose(), "new");
+    assert_eq!(loaded.refresh_token.unwrap().expose(), "second");
+}
+
+#[tokio::test]
+async fn a_call_is_written_down_only_on_what_was_loaded_and_once() {
+    let bench = bench(DEFINITION, STRICT, &["s"]).await;
+    let attempt = |id: &str, loaded: Option<&str>, minutes| Attempt {
+        connection_id: ConnectionId(1),
+        generation: Generation(0),
+        loaded_state: ConnectionState::Active,
+        loaded_attempt: loaded.map(str::to_owned),
+        id: id.to_owned(),
+        owner: format!("owner of {id}"),
+        now: noon() + TimeDelta::minutes(minutes),
+        sent_at: noon(),
+        grant: "grant".into(),
+        lease_until: noon() + TimeDelta::minutes(minutes + 2),
+    };
+    let begin = async |attempt: Attempt| bench.refresher.store.begin_attempt(&attempt).await.unwrap();
+    assert!(begin(attempt("a", None, 0)).await);
+    assert!(begin(attempt("a", None, 0)).await, "the database's reply was lost");
+    assert!(!begin(attempt("b", Some("a"), 1)).await, "the lease is held");
+    assert!(!begin(attempt("b", None, 5)).await, "somebody else sent a call since it was loaded");
+    assert!(begin(attempt("b", Some("a"), 5)).await);
+    bench
+        .execute("UPDATE token_refresh SET state = 'quarantined', attempt_id = NULL, lease_until = NULL")
+        .await;
+    assert!(!begin(attempt("c", None, 9)).await, "somebody else found out more");
+    bench.execute("UPDATE token_refresh SET state = 'active', generation = 1").await;
+    assert!(!begin(attempt("c", None, 9)).await);
+}
+
+#[tokio::test]
+async fn only_another_refresh_token_ends_a_quarantine() {
+    let bench = bench(DEFINITION, STRICT, &["s"]).await;
+    bench.provider.fail(lost());
+    failed(&bench).await;
+    bench.clock.advance(TimeDelta::minutes(16));
+    bench.execute("UPDATE ie_appinstall_connection SET inputFields = '{}', accessTokenExpiryAt = '2026-11-21 12:21:00'").await;
+    assert_eq!(refreshed(&bench, 0).await, Outcome::Skipped(Skip::Waiting(ConnectionState::Quarantined)));
+    assert_eq!(bench.provider.calls().len(), 1);
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_says_nothing_of_an_open_call() {
+    let bench = bench(DEFINITION, STRICT, &["s"]).await;
+    bench
+        .execute("UPDATE token_refresh SET attempt_id = 'open', attempt_sent_at = '2026-11-21 11:00:00', state = 'quarantined', grant_failures = 'many'")
+        .await;
+    let failure = failed(&bench).await;
+    assert_eq!(failure.failure.class, FailureClass::Misconfigured);
+    let kept = "SELECT COUNT(*) FROM token_refresh WHERE attempt_id = 'open' AND attempt_sent_at IS NOT NULL AND state = 'quarantined'";
+    assert_eq!(bench.number(kept).await, 1);
+}
+
+#[tokio::test]
+async fn an_unmonitored_connection_stays_so_when_a_refresh_fails_and_its_token_stays_readable() {
+    let definition = DEFINITION
+        .replace(r#"{ seconds = "/expires_in" }"#, "\"unknown\"")
+        .replace("answer = \"/refresh_token\"", "answer = \"/refresh_token\"\ninactivity = \"30d\"");
+    let bench = bench(&definition, "\"none\"", &["s"]).await;
+    bench.provider.answer(200, r#"{"access_token":"new"}"#);
+    assert_eq!(refreshed(&bench, 0).await.as_str(), "refreshed");
+    let loaded = bench.load(1).await;
+    assert_eq!(loaded.refresh_at, Some(noon() + TimeDelta::days(20)), "kept alive");
+    bench.clock.advance(TimeDelta::days(20));
+    bench.provider.answer(503, "");
+    let outcome = refresh(&bench.refresher, &message(1, 1, Lane::Urgent), false).await;
+    assert_eq!(outcome.as_str(), "failed");
+    assert_eq!(bench.load(1).await.state, ConnectionState::Unmonitored);
+    assert_eq!(bench.cached(1).as_deref(), Some("new"));
 }

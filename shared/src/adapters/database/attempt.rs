@@ -1,7 +1,7 @@
 //! The journal: a call that spends a refresh token is written down before it is sent.
 
 use sea_orm::ConnectionTrait;
-use sea_orm::sea_query::{Expr, ExprTrait, Func, Query};
+use sea_orm::sea_query::{Cond, Expr, ExprTrait, Query};
 
 use super::Database;
 use super::error::during;
@@ -9,28 +9,32 @@ use super::table::TokenRefresh;
 use crate::ports::store::{Attempt, StoreError};
 
 impl Database {
-    /// One statement with its precondition: whoever matches the row holds the lease.
+    /// One statement with its preconditions: whoever matches the row holds the lease. Repeating it changes nothing, so that
+    /// a reply of the database's may be lost.
     pub(super) async fn open_attempt(&self, attempt: &Attempt) -> Result<bool, StoreError> {
         let lease = Expr::col(TokenRefresh::LeaseUntil);
-        // The first call of a generation is the one that may have spent its token; its time stays.
-        let first_sent = Func::coalesce([
-            Expr::col(TokenRefresh::AttemptSentAt),
-            Expr::value(self.instant(attempt.sent_at)),
-        ]);
+        let id = || Expr::col(TokenRefresh::AttemptId);
+        let is_ours = || id().eq(attempt.id.as_str());
+        let as_loaded = match &attempt.loaded_attempt {
+            Some(loaded) => id().eq(loaded.as_str()),
+            None => id().is_null(),
+        };
         let statement = Query::update()
             .table(TokenRefresh::Table)
             .value(TokenRefresh::LeaseOwner, attempt.owner.as_str())
             .value(TokenRefresh::LeaseUntil, self.instant(attempt.lease_until))
             .value(TokenRefresh::AttemptId, attempt.id.as_str())
-            .value(TokenRefresh::AttemptSentAt, first_sent)
+            .value(TokenRefresh::AttemptSentAt, self.instant(attempt.sent_at))
+            .value(TokenRefresh::AttemptGrant, attempt.grant.as_str())
             .and_where(Expr::col(TokenRefresh::ConnectionId).eq(attempt.connection_id.0))
             .and_where(Expr::col(TokenRefresh::Generation).eq(attempt.generation.0))
-            .and_where(
-                lease
-                    .clone()
-                    .is_null()
-                    .or(lease.lte(self.instant(attempt.sent_at)))
-                    .or(Expr::col(TokenRefresh::LeaseOwner).eq(attempt.owner.as_str())),
+            .and_where(Expr::col(TokenRefresh::State).eq(attempt.loaded_state.as_str()))
+            .cond_where(
+                Cond::any().add(is_ours()).add(
+                    Cond::all()
+                        .add(as_loaded)
+                        .add(lease.clone().is_null().or(lease.lte(self.instant(attempt.now)))),
+                ),
             )
             .to_owned();
         let result = self

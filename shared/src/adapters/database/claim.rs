@@ -44,17 +44,23 @@ impl ScanStore for Database {
         self.connection.execute(&take).await.map_err(&operation)?;
         // The number of rows that an update reports is not the number that it won on every server; the mark is.
         let won = Query::select()
-            .column(TokenRefresh::ConnectionId)
+            .columns([TokenRefresh::ConnectionId, TokenRefresh::Generation])
             .from(TokenRefresh::Table)
             .and_where(Expr::col(TokenRefresh::ConnectionId).is_in(ids()))
             .and_where(Expr::col(TokenRefresh::ClaimId).eq(claim.id))
             .to_owned();
         let rows = self.connection.query_all(&won).await.map_err(&operation)?;
-        let mut claimed = std::collections::HashSet::with_capacity(rows.len());
+        let mut claimed = std::collections::HashMap::with_capacity(rows.len());
         for row in &rows {
-            claimed.insert(row.try_get::<i64>("", "connection_id").map_err(&operation)?);
+            let id: i64 = row.try_get("", "connection_id").map_err(&operation)?;
+            claimed.insert(id, Generation(row.try_get("", "generation").map_err(&operation)?));
         }
-        Ok(due.iter().filter(|due| claimed.contains(&due.connection_id.0)).cloned().collect())
+        // With the generation that was claimed: since the page was read somebody may have stored a token.
+        let with_generation = |due: &DueConnection| {
+            let generation = Some(*claimed.get(&due.connection_id.0)?);
+            Some(DueConnection { generation, ..due.clone() })
+        };
+        Ok(due.iter().filter_map(with_generation).collect())
     }
 
     async fn paused_providers(&self) -> Result<Vec<String>, StoreError> {
@@ -64,10 +70,12 @@ impl ScanStore for Database {
     async fn ending_grants(
         &self,
         integration_type: &str,
+        is_renewed_by_use: bool,
+        now: DateTime<Utc>,
         before: DateTime<Utc>,
         limit: u32,
     ) -> Result<Vec<EndingGrant>, StoreError> {
-        self.read_ending_grants(integration_type, before, limit).await
+        self.read_ending_grants(integration_type, is_renewed_by_use, now, before, limit).await
     }
 
     async fn prune_attempts(&self, before: DateTime<Utc>) -> Result<u64, StoreError> {

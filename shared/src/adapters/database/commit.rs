@@ -57,6 +57,7 @@ impl Database {
             .value(TokenRefresh::LeaseOwner, Value::String(None))
             .value(TokenRefresh::LeaseUntil, nothing())
             .value(TokenRefresh::AttemptId, Value::String(None))
+            .value(TokenRefresh::AttemptGrant, Value::String(None))
             .value(TokenRefresh::AttemptSentAt, nothing())
             .value(TokenRefresh::WaitingFingerprint, Value::String(None))
             .value(TokenRefresh::Failures, 0)

@@ -32,6 +32,7 @@ impl Database {
         if !record.is_standing_kept && !record.is_attempt_open {
             update
                 .value(TokenRefresh::AttemptId, Value::String(None))
+                .value(TokenRefresh::AttemptGrant, Value::String(None))
                 .value(TokenRefresh::AttemptSentAt, Value::ChronoDateTimeUtc(None));
         }
         if record.is_counted {
@@ -85,6 +86,7 @@ impl Database {
                 .value(TokenRefresh::FailureDetail, Value::String(None))
                 .value(TokenRefresh::WaitingFingerprint, Value::String(None))
                 .value(TokenRefresh::AttemptId, Value::String(None))
+                .value(TokenRefresh::AttemptGrant, Value::String(None))
                 .value(TokenRefresh::AttemptSentAt, Value::ChronoDateTimeUtc(None));
         }
         update

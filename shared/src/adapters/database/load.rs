@@ -51,7 +51,9 @@ impl RefreshStore for Database {
             .expr_as(ours(TokenRefresh::RefreshAt), "refresh_at")
             .expr_as(ours(TokenRefresh::NextAttemptAt), "next_attempt_at")
             .expr_as(ours(TokenRefresh::LeaseUntil), "lease_until")
+            .expr_as(ours(TokenRefresh::AttemptId), "attempt_id")
             .expr_as(ours(TokenRefresh::AttemptSentAt), "attempt_sent_at")
+            .expr_as(ours(TokenRefresh::AttemptGrant), "attempt_grant")
             .expr_as(ours(TokenRefresh::Failures), "failures")
             .expr_as(ours(TokenRefresh::GrantFailures), "grant_failures")
             .expr_as(ours(TokenRefresh::FailureClass), "failure_class")
@@ -147,7 +149,9 @@ fn loaded(database: &Database, id: ConnectionId, row: &QueryResult) -> Result<Lo
         refresh_at: column(row, "refresh_at")?,
         next_attempt_at: column(row, "next_attempt_at")?,
         leased_until: column(row, "lease_until")?,
+        attempt_id: column(row, "attempt_id")?,
         attempt_sent_at: column(row, "attempt_sent_at")?,
+        attempt_grant: column(row, "attempt_grant")?,
         failures,
         grant_failures: u32::try_from(column::<i32>(row, "grant_failures")?).unwrap_or(0),
         // A word of a newer version is no failure that this one would judge by.

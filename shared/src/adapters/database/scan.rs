@@ -29,7 +29,7 @@ impl Database {
         let mut page = DuePage::default();
         for row in &rows {
             match due_connection(row) {
-                Ok(due) if matches!(scan.due, Due::Planned(_)) && !is_planned(&due, row) => {}
+                Ok(due) if matches!(scan.due, Due::Planned(_)) && !is_planned(&due) => {}
                 Ok(due) => page.due.push(due),
                 Err(error) => page.unreadable.push(UnreadableRow {
                     connection_id: id(row, "id").ok().map(ConnectionId),
@@ -106,7 +106,7 @@ impl Database {
             Due::NextAttempt => {
                 select
                     .and_where(next_attempt().lte(self.instant(scan.now)))
-                    .and_where(is_in(ConnectionState::is_rechecked))
+                    .and_where(is_in(|_| true))
                     .and_where(self.not_queued(scan.now));
                 Some((next_attempt(), false))
             }
@@ -159,22 +159,29 @@ impl Database {
     pub(super) async fn read_ending_grants(
         &self,
         integration_type: &str,
+        is_renewed_by_use: bool,
+        now: DateTime<Utc>,
         before: DateTime<Utc>,
         limit: u32,
     ) -> Result<Vec<EndingGrant>, StoreError> {
         let ends_at = || Expr::col((TokenRefresh::Table, TokenRefresh::RefreshTokenExpiresAt));
         let id = (TokenRefresh::Table, TokenRefresh::ConnectionId);
-        let statement = Query::select()
+        let mut statement = Query::select()
             .expr_as(Expr::col(id), "id")
             .expr_as(ends_at(), "ends_at")
             .from(TokenRefresh::Table)
             .inner_join(Connection::Table, Expr::col((Connection::Table, Connection::Id)).equals(id))
             .and_where(Expr::col((Connection::Table, Connection::IsActive)).eq("active"))
             .and_where(has_channel(integration_type))
+            .and_where(ends_at().gt(self.instant(now)))
             .and_where(ends_at().lte(self.instant(before)))
             .order_by_expr(ends_at(), Order::Asc)
             .limit(limit.into())
             .to_owned();
+        if is_renewed_by_use {
+            let refresh_at = Expr::col((TokenRefresh::Table, TokenRefresh::RefreshAt));
+            statement.and_where(refresh_at.clone().is_null().or(refresh_at.gte(ends_at())));
+        }
         let operation = during("find refresh tokens that die soon");
         let rows = self.connection.query_all(&statement).await.map_err(&operation)?;
         let read = |row: &QueryResult| {
@@ -219,11 +226,9 @@ pub(super) fn has_channel(integration_type: &str) -> SimpleExpr {
 }
 
 /// A merchant's reconnect leaves an old plan behind, which no longer says anything.
-fn is_planned(due: &DueConnection, row: &QueryResult) -> bool {
-    let lifetime =
-        row.try_get::<Option<i64>>("", "lifetime_s").ok().flatten().and_then(TimeDelta::try_seconds);
+fn is_planned(due: &DueConnection) -> bool {
     match (due.expires_at, due.refresh_at) {
-        (Some(expires_at), Some(refresh_at)) => is_plan_for(expires_at, refresh_at, lifetime),
+        (Some(expires_at), Some(refresh_at)) => is_plan_for(expires_at, refresh_at, due.lifetime),
         _ => true,
     }
 }
@@ -235,6 +240,7 @@ fn due_connection(row: &QueryResult) -> Result<DueConnection, DbErr> {
         expires_at: row.try_get("", "expires_at")?,
         next_attempt_at: row.try_get("", "next_attempt_at")?,
         refresh_at: row.try_get("", "refresh_at")?,
+        lifetime: row.try_get::<Option<i64>>("", "lifetime_s")?.and_then(TimeDelta::try_seconds),
     })
 }
 

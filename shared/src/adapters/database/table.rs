@@ -86,6 +86,8 @@ pub enum TokenRefresh {
     AttemptId,
     /// When its request was sent.
     AttemptSentAt,
+    /// What tells which refresh token it spent.
+    AttemptGrant,
     /// Failures in a row.
     Failures,
     /// Refusals of the grant in a row.

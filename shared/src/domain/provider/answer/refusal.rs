@@ -107,7 +107,7 @@ pub(super) fn retry_after(text: &str, now: DateTime<Utc>) -> Option<Duration> {
     let text = text.trim();
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         // What no number holds is very long.
-        return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
+        return Some(Duration::from_secs(text.parse().unwrap_or(u32::MAX.into())));
     }
     let until: DateTime<Utc> = httpdate::parse_http_date(text).ok()?.into();
     (until - now).to_std().ok()

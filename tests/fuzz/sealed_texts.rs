@@ -71,8 +71,9 @@ fn read(input: &[u8]) -> Result<Reading> {
     let text = String::from_utf8_lossy(input);
     let fields = Place::of(SecretColumn::InputFields, ConnectionId(42));
     // No member was ever sealed for this place.
-    if let Err(error) = open_members(Some(ring), &fields, Secret::new(text.as_ref())) {
-        ensure_discreet(&format!("{error} {error:?}"))?;
+    match open_members(Some(ring), &fields, Secret::new(text.as_ref())) {
+        Ok(opened) => ensure!(opened.expose() == text, "a member opens that nobody sealed: {text}"),
+        Err(error) => ensure_discreet(&format!("{error} {error:?}"))?,
     }
     match open(Some(ring), &token(), Secret::new(text.as_ref())) {
         Ok(opened) if is_sealed(&text) => {

@@ -8,10 +8,9 @@ use freshet_shared::domain::outcome::{Failed, Outcome};
 use freshet_shared::domain::provider::Provider;
 use freshet_shared::domain::provider::definition::Rotation;
 use freshet_shared::domain::retry::History;
-use freshet_shared::persistence::persist;
 use freshet_shared::ports::store::{FailureRecord, StoreError};
 
-use crate::refresh::{Refresher, patience};
+use crate::refresh::{Refresher, patience, until_answered};
 
 /// What a failure is about.
 pub(crate) struct Subject {
@@ -99,13 +98,8 @@ pub(crate) async fn failed(
         is_attempt_open: decision.is_attempt_open,
         fingerprint,
     };
-    let recorded = persist(
-        patience(subject.history.rotation),
-        || refresher.store.record_failure(&record),
-        |error| matches!(error, StoreError::Unavailable { .. }),
-        |error, wait| tracing::warn!(%error, ?wait, "failure not written down yet"),
-    )
-    .await;
+    let recorded =
+        until_answered(patience(subject.history.rotation), || refresher.store.record_failure(&record)).await;
     match recorded {
         Ok(false) => return Outcome::Stale,
         Ok(true) => {}

@@ -7,11 +7,10 @@ use freshet_shared::domain::input_fields::InputFields;
 use freshet_shared::domain::provider::Provider;
 use freshet_shared::domain::provider::environment::Spending;
 use freshet_shared::domain::retry::{Again, Course};
-use freshet_shared::persistence::persist;
 use freshet_shared::ports::store::{Attempt, StoreError};
 
 use crate::permit::Permit;
-use crate::refresh::{DATABASE_PATIENCE, Refresher};
+use crate::refresh::{DATABASE_PATIENCE, Refresher, until_answered};
 
 /// Why there is no grant.
 pub(crate) enum NoGrant {
@@ -116,13 +115,7 @@ pub(crate) async fn request_grant(
 
 /// Fails closed: what is not written down is not sent. A database whose reply was lost is asked again, which changes nothing.
 async fn journal(refresher: &Refresher, attempt: &Attempt) -> Result<(), NoGrant> {
-    let begun = persist(
-        DATABASE_PATIENCE,
-        || refresher.store.begin_attempt(attempt),
-        |error| matches!(error, StoreError::Unavailable { .. }),
-        |error, wait| tracing::warn!(%error, ?wait, "call not written down yet"),
-    )
-    .await;
+    let begun = until_answered(DATABASE_PATIENCE, || refresher.store.begin_attempt(attempt)).await;
     match begun {
         Ok(true) => Ok(()),
         Ok(false) => Err(NoGrant::Overtaken),

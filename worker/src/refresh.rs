@@ -46,6 +46,20 @@ pub(crate) fn patience(rotation: Rotation) -> Patience {
     Patience { total: DATABASE_PATIENCE.total.filter(|_| !rotation.spends()), ..DATABASE_PATIENCE }
 }
 
+/// Asks the database until it answers, or patience is at its end.
+pub(crate) async fn until_answered<T, F: Future<Output = Result<T, StoreError>>>(
+    patience: Patience,
+    operation: impl FnMut() -> F,
+) -> Result<T, StoreError> {
+    persist(
+        patience,
+        operation,
+        |error| matches!(error, StoreError::Unavailable { .. }),
+        |error, wait| tracing::warn!(%error, ?wait, "asking the database again"),
+    )
+    .await
+}
+
 /// What a refresh works with.
 pub struct Refresher {
     /// MySQL.
@@ -194,13 +208,7 @@ async fn was_replaced(
     provider: &Provider,
     connection: &LoadedConnection,
 ) -> Result<bool, StoreError> {
-    let loaded = persist(
-        DATABASE_PATIENCE,
-        || refresher.load(provider, connection.id),
-        |error| matches!(error, StoreError::Unavailable { .. }),
-        |error, wait| tracing::warn!(%error, ?wait, "connection not looked at again yet"),
-    )
-    .await?;
+    let loaded = until_answered(DATABASE_PATIENCE, || refresher.load(provider, connection.id)).await?;
     Ok(loaded.is_some_and(|now| {
         now.generation != connection.generation || now.fingerprint() != connection.fingerprint()
     }))

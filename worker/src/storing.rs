@@ -5,12 +5,11 @@ use freshet_shared::domain::failure::{Failure, FailureClass};
 use freshet_shared::domain::input_fields::InputFields;
 use freshet_shared::domain::outcome::{Cached, Outcome, Refreshed};
 use freshet_shared::domain::provider::Provider;
-use freshet_shared::persistence::persist;
 use freshet_shared::ports::store::{Commit, Committed, StoreError};
 
 use crate::cache_entries::write_cache;
 use crate::failing::{Subject, failed};
-use crate::refresh::{Refresher, patience};
+use crate::refresh::{Refresher, patience, until_answered};
 use crate::repairing::plan_cache_repair;
 
 pub(crate) async fn store_grant(
@@ -91,13 +90,8 @@ async fn commit_beside_another(
     connection: &LoadedConnection,
     commit: &mut Commit,
 ) -> Result<Committed, StoreError> {
-    let loaded = persist(
-        patience(provider.rotation()),
-        || refresher.load(provider, connection.id),
-        |error| matches!(error, StoreError::Unavailable { .. }),
-        |error, wait| tracing::warn!(%error, ?wait, "connection not looked at again yet"),
-    )
-    .await?;
+    let loaded =
+        until_answered(patience(provider.rotation()), || refresher.load(provider, connection.id)).await?;
     let is_ours = |now: &LoadedConnection| {
         now.generation == connection.generation && now.grant_fingerprint() == connection.grant_fingerprint()
     };
@@ -116,11 +110,5 @@ async fn commit_patiently(
     provider: &Provider,
     commit: &Commit,
 ) -> Result<Committed, StoreError> {
-    persist(
-        patience(provider.rotation()),
-        || refresher.store.commit(commit),
-        |error| matches!(error, StoreError::Unavailable { .. }),
-        |error, wait| tracing::warn!(connection_id = commit.connection_id.0, %error, ?wait, "token not stored yet"),
-    )
-    .await
+    until_answered(patience(provider.rotation()), || refresher.store.commit(commit)).await
 }

@@ -13,24 +13,23 @@ use freshet_shared::ports::store::{FailureRecord, StoreError};
 use crate::refresh::{Refresher, patience, until_answered};
 
 /// What a failure is about.
-pub(crate) struct Subject {
+pub(crate) struct Subject<'a> {
     connection_id: ConnectionId,
     generation: Generation,
     history: History,
-    /// What tells whether somebody gave the connection another refresh token, and other credentials, since.
-    fingerprints: Option<(String, String)>,
-    /// What tells whether the credentials or the definition are other ones than those that the provider knew nothing of.
-    misconfigured_as: Option<String>,
+    /// As it was loaded; `None` where it cannot be read.
+    connection: Option<&'a LoadedConnection>,
+    /// The definition's revision, where the provider itself said what is wrong: it is not asked again before something is
+    /// another.
+    answered_at: Option<&'a str>,
     /// The state that the row keeps, with all that explains it.
     kept: Option<ConnectionState>,
-    /// Whether nobody knows when its token dies, so that a failure does not make it one like the others.
-    is_unmonitored: bool,
 }
 
-impl Subject {
+impl<'a> Subject<'a> {
     /// `unknown_since`: since when nobody knows whether the refresh token is spent.
     pub(crate) fn of(
-        connection: &LoadedConnection,
+        connection: &'a LoadedConnection,
         rotation: Rotation,
         unknown_since: Option<DateTime<Utc>>,
     ) -> Self {
@@ -43,25 +42,41 @@ impl Subject {
                 rotation,
                 unknown_since,
             },
-            fingerprints: Some((connection.grant_fingerprint(), connection.fingerprint())),
-            misconfigured_as: None,
+            connection: Some(connection),
+            answered_at: None,
             kept: None,
-            is_unmonitored: connection.state == ConnectionState::Unmonitored
-                && connection.expires_at.is_none(),
         }
     }
 
-    /// The provider itself said what is wrong: it is not asked again before something is another.
-    pub(crate) fn answered(&mut self, connection: &LoadedConnection, provider: &Provider) {
-        let state = ConnectionState::Misconfigured;
-        self.misconfigured_as = Some(connection.fingerprint_for(state, provider.revision()));
+    /// The provider itself said what is wrong.
+    pub(crate) fn answered(self, provider: &'a Provider) -> Self {
+        Self { answered_at: Some(provider.revision()), ..self }
+    }
+
+    /// Whether nobody knows when its token dies: a failure does not make it one like the others.
+    fn is_unmonitored(&self) -> bool {
+        self.connection.is_some_and(|connection| {
+            connection.state == ConnectionState::Unmonitored && connection.expires_at.is_none()
+        })
+    }
+
+    /// What has to change before it is tried again, if it is left in `state`.
+    fn fingerprint(&self, state: ConnectionState) -> Option<String> {
+        let connection = self.connection?;
+        match state {
+            ConnectionState::Quarantined | ConnectionState::NeedsReauth => {
+                Some(connection.fingerprint_for(state, ""))
+            }
+            ConnectionState::Misconfigured => Some(connection.fingerprint_for(state, self.answered_at?)),
+            ConnectionState::Active | ConnectionState::Unmonitored => None,
+        }
     }
 }
 
 /// Writes the failure down with the next attempt. Not counted is one of the provider's that hits all its connections.
 pub(crate) async fn failed(
     refresher: &Refresher,
-    subject: &Subject,
+    subject: &Subject<'_>,
     failure: Failure,
     is_counted: bool,
 ) -> Outcome {
@@ -76,15 +91,9 @@ pub(crate) async fn failed(
     }
     let state = match (subject.kept, decision.state) {
         (Some(kept), _) => kept,
-        (None, ConnectionState::Active) if subject.is_unmonitored => ConnectionState::Unmonitored,
+        (None, ConnectionState::Active) if subject.is_unmonitored() => ConnectionState::Unmonitored,
         (None, decided) => decided,
     };
-    let fingerprint = subject.fingerprints.clone().and_then(|(of_grant, of_all)| match state {
-        ConnectionState::Quarantined => Some(of_grant),
-        ConnectionState::NeedsReauth => Some(of_all),
-        ConnectionState::Misconfigured => subject.misconfigured_as.clone(),
-        ConnectionState::Active | ConnectionState::Unmonitored => None,
-    });
     let record = FailureRecord {
         connection_id: subject.connection_id,
         generation: subject.generation,
@@ -96,7 +105,7 @@ pub(crate) async fn failed(
         grant_failures: decision.grant_failures,
         is_counted,
         is_attempt_open: decision.is_attempt_open,
-        fingerprint,
+        fingerprint: subject.fingerprint(state),
     };
     let recorded =
         until_answered(patience(subject.history.rotation), || refresher.store.record_failure(&record)).await;
@@ -135,9 +144,8 @@ pub(crate) async fn unusable_row(
         connection_id: message.connection_id,
         generation: message.generation,
         history,
-        fingerprints: None,
-        misconfigured_as: None,
-        is_unmonitored: false,
+        connection: None,
+        answered_at: None,
         kept,
     };
     failed(refresher, &subject, Failure::new(class, problem), true).await

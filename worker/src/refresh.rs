@@ -196,7 +196,7 @@ async fn without_grant(
     }
     let mut subject = Subject::of(connection, provider.rotation(), unknown_since);
     if is_answer {
-        subject.answered(connection, provider);
+        subject = subject.answered(provider);
     }
     failed(refresher, &subject, failure, is_counted).await
 }

@@ -82,16 +82,14 @@ pub(crate) async fn request_grant(
             }
             Err(failure) => failure,
         };
-        let is_for_all = permit.failed(failure.class, failure.retry_after);
+        let secrets_left = provider.secret_choices() - secret - 1;
+        // While an app's secret is being replaced, the refusal of the first one says nothing.
+        let is_client_shared = provider.is_client_shared() && secrets_left == 0;
+        let is_for_all = permit.failed(&failure, is_client_shared);
         if failure.may_have_spent && provider.rotation().spends() {
             unknown_since.get_or_insert(sent_at);
         }
-        let course = Course {
-            rotation: provider.rotation(),
-            unknown_since,
-            secrets_left: provider.secret_choices() - secret - 1,
-            repeated,
-        };
+        let course = Course { rotation: provider.rotation(), unknown_since, secrets_left, repeated };
         let again = course.again(&failure, refresher.clock.now());
         let no_grant = NoGrant::Failed { failure, unknown_since, is_answer, is_for_all };
         let Some(again) = again else { return Err(no_grant) };

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use freshet_shared::domain::breaker::{Admission, BreakerPolicy, Evidence};
-use freshet_shared::domain::failure::FailureClass;
+use freshet_shared::domain::failure::Failure;
 use freshet_shared::domain::limits::{Limits, Rate};
 use freshet_shared::domain::provider::Provider;
 use freshet_shared::ports::clock::Clock;
@@ -163,11 +163,12 @@ impl Permit {
         self.report(Evidence::Serves);
     }
 
-    /// The call failed, and the provider asked us to stay away for `retry_after`. `true` if it fails for all, so that the
-    /// failure says nothing about its connection.
-    pub fn failed(mut self, class: FailureClass, retry_after: Option<Duration>) -> bool {
-        self.report(Evidence::of(class, retry_after));
-        class.is_providers() && self.gate.breaker().is_open()
+    /// The call failed. `is_client_shared`: as for [`Evidence::of`]. `true` if it fails for all, so that the failure says
+    /// nothing about its connection.
+    pub fn failed(mut self, failure: &Failure, is_client_shared: bool) -> bool {
+        let evidence = Evidence::of(failure.class, is_client_shared, failure.retry_after);
+        self.report(evidence);
+        matches!(evidence, Evidence::Fails { .. }) && self.gate.breaker().is_open()
     }
 
     fn report(&mut self, evidence: Evidence) {

@@ -5,7 +5,6 @@ mod reading;
 mod suggestion;
 #[cfg(test)]
 mod tests;
-mod tree;
 
 use std::collections::BTreeMap;
 

@@ -283,6 +283,25 @@ async fn the_operators_secrets_come_from_the_settings_or_from_the_file() {
 }
 
 #[tokio::test]
+async fn the_operators_secrets_are_tried_in_turn() {
+    let folder = Folder::create();
+    let file = folder.write(
+        "freshet.toml",
+        "[providers.wix.secrets]\nclient_id = \"env:APP_SECRET\"\nclient_secret = [\"env:APP_SECRET\", \"env:APP_SECRET\"]\n",
+    );
+    let input = folder.write("a.json", r#"{"instance_id":"i"}"#);
+    let words = ["try", "wix", "--input", path(&input)];
+    let configuration = configuration(Some(&file));
+    let granted = (200, r#"{"access_token":"a","expires_in":14400}"#);
+    let (report, calls) = tried(&words, &configuration, [(401, "{}"), granted]).await;
+    let report = report.unwrap();
+    assert!(report.is_granted && calls == 2, "{}", report.text);
+    assert!(report.text.contains("the next of the operator's secrets is tried"), "{}", report.text);
+    let (report, calls) = tried(&words, &configuration, [(401, "{}"), (401, "{}"), granted]).await;
+    assert!(!report.unwrap().is_granted && calls == 2);
+}
+
+#[tokio::test]
 async fn an_input_that_cannot_be_used_is_named() {
     let folder = Folder::create();
     let broken = folder.write("broken.json", "{\"client_id\":\"s3cret");

@@ -10,6 +10,7 @@ use freshet_shared::domain::failure::Failure;
 use freshet_shared::domain::input_fields::InputFields;
 use freshet_shared::domain::provider::Provider;
 use freshet_shared::domain::provider::environment::Spending;
+use freshet_shared::domain::retry::{Again, Course};
 use freshet_shared::domain::secret::Secret;
 use freshet_shared::ports::clock::Clock;
 use freshet_shared::ports::provider::ProviderCaller;
@@ -66,29 +67,41 @@ pub(super) async fn make(
          token would be lost. Use one of a connection of your own, and say so with --spend",
         provider.name()
     );
-    let spending = Spending { refresh_token: trial.refresh_token.as_ref(), secret: 0 };
-    let request = provider.token_request(&trial.input, spending).map_err(|failure| anyhow!("{failure}"))?;
     let mut text = String::new();
     let mut line = |name: &str, value: &str| {
         // Writing to a text cannot fail.
         let _ = writeln!(text, "{name:<15} {value}");
     };
-    line("called", &format!("{} {}", request.method.as_str(), request.endpoint));
-    let sent_at = clock.now();
-    let answer = caller.call(&request).await;
-    let took = (clock.now() - sent_at).to_std().unwrap_or_default();
-    let result = match answer {
-        Ok(answer) => {
-            let size = answer.body.len();
-            let took = format_duration(std::time::Duration::from_millis(
-                took.as_millis().try_into().unwrap_or(u64::MAX),
-            ));
-            line("answered", &format!("{} with {size} bytes after {took}", answer.status));
-            provider.interpret(&answer, sent_at, clock.now(), None)
-        }
-        Err(error) => {
-            line("answered", "no complete answer came");
-            Err(Failure::from(error))
+    let mut secret = 0;
+    let (result, sent_at) = loop {
+        let spending = Spending { refresh_token: trial.refresh_token.as_ref(), secret };
+        let request =
+            provider.token_request(&trial.input, spending).map_err(|failure| anyhow!("{failure}"))?;
+        line("called", &format!("{} {}", request.method.as_str(), request.endpoint));
+        let sent_at = clock.now();
+        let answer = caller.call(&request).await;
+        let took = (clock.now() - sent_at).to_std().unwrap_or_default();
+        let result = match answer {
+            Ok(answer) => {
+                let size = answer.body.len();
+                let took = format_duration(std::time::Duration::from_millis(
+                    took.as_millis().try_into().unwrap_or(u64::MAX),
+                ));
+                line("answered", &format!("{} with {size} bytes after {took}", answer.status));
+                provider.interpret(&answer, sent_at, clock.now(), None)
+            }
+            Err(error) => {
+                line("answered", "no complete answer came");
+                Err(Failure::from(error))
+            }
+        };
+        let secrets_left = provider.secret_choices() - secret - 1;
+        match &result {
+            Err(failure) if is_for_the_next_secret(provider, failure, secrets_left, clock.now()) => {
+                secret += 1;
+                line("refused", &format!("{}; the next of the operator's secrets is tried", failure.detail));
+            }
+            _ => break (result, sent_at),
         }
     };
     let is_granted = result.is_ok();
@@ -107,6 +120,17 @@ pub(super) async fn make(
         );
     }
     Ok(TrialReport { text, is_granted })
+}
+
+/// As a worker would, but that nothing is repeated whose answer was lost.
+fn is_for_the_next_secret(
+    provider: &Provider,
+    failure: &Failure,
+    secrets_left: usize,
+    now: DateTime<Utc>,
+) -> bool {
+    let course = Course { rotation: provider.rotation(), unknown_since: None, secrets_left, repeated: 0 };
+    course.again(failure, now) == Some(Again::WithNextSecret)
 }
 
 fn explain_grant(

@@ -105,18 +105,19 @@ pub enum Evidence {
 }
 
 impl Evidence {
-    /// What a failure says.
+    /// What a failure says. `is_client_shared`: the client that was called with is the operator's and serves all the
+    /// provider's connections, so that its refusal is nobody's own.
     ///
     /// A 429 counts as a failure of the provider, and its `Retry-After` as the time to stay away, but only once there
     /// are enough of them: a request limit is often one merchant's, and the others must not wait for it. The connection
     /// that was answered 429 keeps to its waiting time either way.
-    pub fn of(class: FailureClass, retry_after: Option<Duration>) -> Self {
+    pub fn of(class: FailureClass, is_client_shared: bool, retry_after: Option<Duration>) -> Self {
         // Those of which nothing reached the provider, or that say where we went and not how it is.
         let is_ours = matches!(
             class,
             FailureClass::Misconfigured | FailureClass::UnreadableSecret | FailureClass::EgressBlocked
         );
-        if class.is_providers() {
+        if class.is_providers() || is_client_shared && class == FailureClass::InvalidClient {
             Self::Fails { retry_after }
         } else if is_ours {
             Self::Nothing

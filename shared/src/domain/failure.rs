@@ -94,14 +94,17 @@ impl FailureClass {
     }
 
     /// Whether the fault lies with the provider or the way to it, so that a token which dies meanwhile could not
-    /// have been saved.
+    /// have been saved. An answer that is none (a page for people, with status 200) is the provider's fault as well.
     pub fn is_providers(self) -> bool {
         match self {
-            Self::RateLimited | Self::ServerError | Self::Network | Self::AnswerLost => true,
+            Self::RateLimited
+            | Self::ServerError
+            | Self::Network
+            | Self::AnswerLost
+            | Self::MalformedAnswer => true,
             Self::InvalidGrant
             | Self::InvalidCredentials
             | Self::InvalidClient
-            | Self::MalformedAnswer
             | Self::Misconfigured
             | Self::UnreadableSecret
             | Self::EgressBlocked

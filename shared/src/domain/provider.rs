@@ -54,7 +54,8 @@ pub struct Provider {
     pub integration_type: Option<String>,
     /// In place of the definition's fixed lifetime.
     pub(crate) token_lifetime: Option<TimeDelta>,
-    pub(crate) refresh_connection_host: Option<String>,
+    /// As configured, and as what may be called.
+    pub(crate) refresh_connection_host: Option<(String, HostPattern)>,
     pub(crate) secrets: OperatorSecrets,
     pub(crate) allowed_hosts: Arc<[HostPattern]>,
     pub(crate) revision: String,
@@ -74,6 +75,11 @@ impl Provider {
     /// How many of the operator's secrets may be tried in turn; 1 where there is nothing to choose.
     pub fn secret_choices(&self) -> usize {
         self.secrets.choices()
+    }
+
+    /// Whether the client that calls it is the operator's, and so the same for all its connections.
+    pub fn is_client_shared(&self) -> bool {
+        !self.definition.secrets.is_empty()
     }
 
     /// What a call spends.

@@ -68,7 +68,8 @@ pub struct Course {
 /// Why the same job calls again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Again {
-    /// An app's secret is being replaced: a client that is refused has spent nothing.
+    /// An app's secret is being replaced: a client that is refused has spent nothing. Providers that do not tell a refused
+    /// client from a refused merchant (a bare 401) are asked with the next one too.
     WithNextSecret,
     /// The answer is lost, and what may be spent may be presented again.
     InsideLeeway,
@@ -77,7 +78,9 @@ pub enum Again {
 impl Course {
     /// Whether the job calls again at once after this failure, and why. Everything else waits on the row.
     pub fn again(&self, failure: &Failure, now: DateTime<Utc>) -> Option<Again> {
-        if failure.class == FailureClass::InvalidClient && !failure.may_have_spent {
+        let is_refusal =
+            matches!(failure.class, FailureClass::InvalidClient | FailureClass::InvalidCredentials);
+        if is_refusal && !failure.may_have_spent {
             return (self.secrets_left > 0).then_some(Again::WithNextSecret);
         }
         let may_repeat = failure.may_have_spent
@@ -409,8 +412,11 @@ mod tests {
             let course = Course { rotation, unknown_since, secrets_left, repeated };
             match course.again(&failure, DateTime::UNIX_EPOCH) {
                 Some(Again::WithNextSecret) => {
-                    prop_assert!(failure.class == FailureClass::InvalidClient && secrets_left > 0);
-                    prop_assert!(!failure.may_have_spent);
+                    prop_assert!(secrets_left > 0 && !failure.may_have_spent);
+                    prop_assert!(matches!(
+                        failure.class,
+                        FailureClass::InvalidClient | FailureClass::InvalidCredentials
+                    ));
                 }
                 Some(Again::InsideLeeway) => {
                     prop_assert!(failure.may_have_spent && repeated == 0);

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use freshet_shared::adapters::embedded::clock::SeededRandomness;
 use freshet_shared::adapters::embedded::rate_limiter::InProcessRateLimiter;
+use freshet_shared::domain::failure::FailureClass;
 use freshet_shared::domain::provider::catalogue::Providers;
 
 use super::*;
@@ -68,7 +69,10 @@ impl Bench {
     }
 
     async fn fail(&self, class: FailureClass) {
-        self.acquire().await.unwrap_or_else(|_| panic!("it is deferred")).failed(class, None);
+        self.acquire()
+            .await
+            .unwrap_or_else(|_| panic!("it is deferred"))
+            .failed(&Failure::new(class, ""), false);
     }
 
     /// Failures until the breaker opens.
@@ -156,8 +160,11 @@ async fn a_workers_part_of_the_concurrency_is_never_exceeded() {
         assert_eq!(bench.elapsed(), PATIENCE, "{concurrency} of {workers}");
         assert!((seconds(1)..seconds(3)).contains(&wait), "{wait}");
         // Whichever way a call ends, its slot is free for the next one.
-        let ends: [fn(Permit); 3] =
-            [Permit::succeeded, |permit| _ = permit.failed(FailureClass::InvalidGrant, None), drop];
+        let ends: [fn(Permit); 3] = [
+            Permit::succeeded,
+            |permit| _ = permit.failed(&Failure::new(FailureClass::InvalidGrant, ""), false),
+            drop,
+        ];
         for end in ends {
             end(permits.pop().unwrap());
             permits.push(bench.acquire().await.ok().unwrap());
@@ -215,7 +222,7 @@ async fn a_provider_that_fails_is_left_alone_until_one_probe_is_answered() {
     let probe = bench.acquire().await.ok().unwrap();
     let wait = bench.deferred(DeferralReason::BreakerOpen).await;
     assert!((seconds(1)..seconds(31)).contains(&wait), "{wait}");
-    probe.failed(FailureClass::Network, None);
+    probe.failed(&Failure::new(FailureClass::Network, ""), false);
     assert!(bench.deferred(DeferralReason::BreakerOpen).await >= seconds(30), "open again");
 
     tokio::time::advance(OPEN_FOR).await;
@@ -253,8 +260,11 @@ async fn failures_that_are_not_the_providers_open_nothing() {
 #[tokio::test(start_paused = true)]
 async fn one_merchants_request_limit_is_not_the_others_but_a_providers_is() {
     let bench = Bench::new(4, None, 0);
-    let day = Some(Duration::from_secs(86_400));
-    let answered_429 = async || bench.acquire().await.ok().unwrap().failed(FailureClass::RateLimited, day);
+    let refused = Failure {
+        retry_after: Some(Duration::from_secs(86_400)),
+        ..Failure::new(FailureClass::RateLimited, "")
+    };
+    let answered_429 = async || bench.acquire().await.ok().unwrap().failed(&refused, false);
     for _ in 0..4 {
         bench.acquire().await.ok().unwrap().succeeded();
     }

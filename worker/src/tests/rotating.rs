@@ -430,3 +430,23 @@ async fn an_access_token_that_somebody_wrote_does_not_close_an_open_call() {
     assert_eq!(refreshed(&bench, 0).await, Outcome::Skipped(Skip::AlreadyFresh));
     assert_eq!(bench.load(1).await.attempt_id, None);
 }
+
+#[tokio::test]
+async fn a_secret_of_the_app_that_is_refused_counts_against_no_connection() {
+    let bench = bench(DEFINITION, STRICT, &["new", "old"]).await;
+    let again = async || {
+        bench.execute("UPDATE token_refresh SET next_attempt_at = NULL").await;
+        refreshed(&bench, 0).await
+    };
+    // The breaker of the bench opens at half of ten calls, and of a job's two the second one counts against the provider.
+    for failures in [1, 2, 3, 4, 4] {
+        for _ in 0..2 {
+            bench.provider.answer(401, r#"{"error":"invalid_client"}"#);
+        }
+        assert!(matches!(again().await, Outcome::Failed(_)));
+        assert_eq!(bench.load(1).await.failures, failures);
+    }
+    let outcome = again().await;
+    assert!(matches!(outcome, Outcome::Deferred { .. }), "{outcome:?}");
+    assert_eq!((bench.provider.calls().len(), bench.load(1).await.failures), (10, 4));
+}

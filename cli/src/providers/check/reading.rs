@@ -4,12 +4,15 @@
 //! put right or out of the way. What only follows from that is not reported.
 
 use freshet_shared::domain::provider::definition::Definition;
+use freshet_shared::domain::provider::definition::place::{
+    KeyPath, Node, Step, find, find_mut, line_and_column, position, text_with,
+};
+use serde_path_to_error::{Path, Segment};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, Deserializer};
 
 use super::placeholder::placeholder;
 use super::suggestion::{expected, nearest, words};
-use super::tree::{KeyPath, Node, Step, find, find_mut, line_and_column, position, text_with};
 
 /// A file can hold no more faults than this; it only keeps a mistake of ours from reading forever.
 const MOST_FAULTS: usize = 500;
@@ -81,7 +84,7 @@ impl<'i> Reading<'i> {
                 Ok(definition) => return Some(definition),
                 Err(error) => error,
             };
-            let path = KeyPath::from(error.path());
+            let path = key_path(error.path());
             let message = error.inner().message().to_owned();
             if !self.mend(&path, &message) {
                 return None;
@@ -238,6 +241,19 @@ impl<'i> Reading<'i> {
         let (line, column) = line_and_column(self.text, byte);
         self.faults.push(Fault { line, column, key, problem });
     }
+}
+
+fn key_path(path: &Path) -> KeyPath {
+    KeyPath(
+        path.iter()
+            .filter_map(|segment| match segment {
+                Segment::Map { key } => Some(Step::Key(key.clone())),
+                Segment::Enum { variant } => Some(Step::Key(variant.clone())),
+                Segment::Seq { index } => Some(Step::Index(*index)),
+                Segment::Unknown => None,
+            })
+            .collect(),
+    )
 }
 
 fn table_mut<'t, 'i>(root: &'t mut Node<'i>, path: &KeyPath) -> Option<&'t mut DeTable<'i>> {

@@ -57,19 +57,31 @@ fn settings_that_make_no_sense_are_refused_by_their_key() {
 }
 
 #[test]
+fn the_refusal_of_a_client_that_all_share_is_evidence_against_the_provider() {
+    let of = |is_shared| Evidence::of(FailureClass::InvalidClient, is_shared, None);
+    assert_eq!(of(true), Evidence::Fails { retry_after: None });
+    assert_eq!(of(false), Evidence::Serves);
+}
+
+#[test]
 fn every_class_of_failure_is_evidence_of_one_kind() {
     for class in FailureClass::ALL {
         let expected = match class {
             FailureClass::RateLimited
             | FailureClass::ServerError
             | FailureClass::Network
-            | FailureClass::AnswerLost => Evidence::Fails { retry_after: Some(Duration::from_secs(7)) },
+            | FailureClass::AnswerLost
+            | FailureClass::MalformedAnswer => Evidence::Fails { retry_after: Some(Duration::from_secs(7)) },
             FailureClass::Misconfigured | FailureClass::UnreadableSecret | FailureClass::EgressBlocked => {
                 Evidence::Nothing
             }
             _ => Evidence::Serves,
         };
-        assert_eq!(Evidence::of(class, Some(Duration::from_secs(7))), expected, "{class}");
+        let of = |is_client_shared| Evidence::of(class, is_client_shared, Some(Duration::from_secs(7)));
+        assert_eq!(of(false), expected, "{class}");
+        if class != FailureClass::InvalidClient {
+            assert_eq!(of(true), expected, "{class}");
+        }
     }
 }
 

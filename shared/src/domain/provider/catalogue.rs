@@ -7,6 +7,7 @@ use chrono::TimeDelta;
 use thiserror::Error;
 
 use super::definition::{Definition, DefinitionError};
+use super::egress::HostPattern;
 use super::secrets::OperatorSecrets;
 use super::{Provider, ProviderSettings};
 use crate::domain::fingerprint::of_text;
@@ -216,7 +217,14 @@ fn bind(mut definition: Definition, settings: ProviderSettings) -> Result<Provid
     if integration_type.as_deref() == Some("") {
         return Err(fail("integration_type", "is empty".into()));
     }
-    let host = settings.refresh_connection_host;
+    let host = match settings.refresh_connection_host {
+        None => None,
+        Some(host) => {
+            let pattern = host.parse::<HostPattern>();
+            let pattern = pattern.map_err(|problem| fail("refresh_connection_host", problem.to_string()))?;
+            Some((host, pattern))
+        }
+    };
     let revision = of_text(&format!("{definition:?} {token_lifetime:?} {host:?} {allowed_hosts:?}"));
     Ok(Provider {
         definition,
@@ -388,6 +396,10 @@ mod tests {
                 "providers.fynd.environment: `live` is not one of: production, sandbox",
             ),
             ("[fynd]\ntoken_lifetime = \"10ms\"", "providers.fynd.token_lifetime: must be at least 1 s"),
+            (
+                "[fynd]\nrefresh_connection_host = \"platform/api\"",
+                "providers.fynd.refresh_connection_host: ",
+            ),
         ];
         for (toml, expected) in cases {
             let error = Providers::new(&[], &settings(toml)).unwrap_err().to_string();

@@ -2,6 +2,7 @@
 
 mod check;
 mod lifetime;
+pub mod place;
 mod refresh_token;
 mod request;
 mod response;
@@ -163,7 +164,7 @@ pub struct RefreshConnection {
 pub struct DefinitionError {
     /// The file's name.
     pub file: String,
-    /// Key, line where known, and what is wrong.
+    /// Line, key and what is wrong.
     pub message: String,
 }
 
@@ -175,7 +176,10 @@ impl Definition {
     pub fn parse(file: &str, text: &str) -> Result<Self, DefinitionError> {
         let fail = |message: String| DefinitionError { file: file.into(), message };
         let definition: Self = toml::from_str(text).map_err(|error| fail(error.to_string()))?;
-        definition.check().map_err(|fault| fail(fault.to_string()))?;
+        definition.check().map_err(|fault| {
+            let (line, column) = place::line_and_column_of(&fault.key, text);
+            fail(format!("line {line}, column {column}: {fault}"))
+        })?;
         Ok(definition)
     }
 

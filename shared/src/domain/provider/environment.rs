@@ -55,8 +55,8 @@ impl<'a> Values<'a> {
             Variable::Setting(_) => self
                 .provider
                 .refresh_connection_host
-                .as_deref()
-                .map(Secret::new)
+                .as_ref()
+                .map(|(host, _)| Secret::new(host.as_str()))
                 .ok_or_else(|| self.unset("refresh_connection_host")),
             Variable::Secret(key) => self
                 .provider

@@ -66,7 +66,7 @@ impl Provider {
         let render = |template: &Template, encoding| template.render(encoding, &value);
         let mut url = render(&request.url, Encoding::Url)?;
         if !request.query.is_empty() {
-            let query = pairs(&request.query, Encoding::Query, &render)?;
+            let query = self.pairs(&request.query, Encoding::Query, &render)?;
             url = Secret::new(format!("{}?{}", url.expose(), query.expose()));
         }
         let mut headers = Vec::with_capacity(request.headers.len() + 2);
@@ -79,9 +79,10 @@ impl Provider {
         let (body, content_type) = match &request.json {
             Some(json) => (Some(json.render(&value)?), "application/json"),
             None if request.form.is_empty() => (None, ""),
-            None => {
-                (Some(pairs(&request.form, Encoding::Form, &render)?), "application/x-www-form-urlencoded")
-            }
+            None => (
+                Some(self.pairs(&request.form, Encoding::Form, &render)?),
+                "application/x-www-form-urlencoded",
+            ),
         };
         if body.is_some() {
             headers.push(("content-type".into(), Secret::new(content_type)));
@@ -127,6 +128,33 @@ impl Provider {
         headers
     }
 
+    /// Names come from the definition and are written as they are.
+    fn pairs(
+        &self,
+        pairs: &[(String, Template)],
+        encoding: Encoding,
+        render: &dyn Fn(&Template, Encoding) -> Result<Secret, Failure>,
+    ) -> Result<Secret, Failure> {
+        let mut parts = Vec::with_capacity(pairs.len());
+        for (name, template) in pairs {
+            let value = render(template, encoding)?;
+            if value.is_empty() && self.is_optional(template) {
+                continue;
+            }
+            parts.push(Zeroizing::new(format!("{name}={}", value.expose())));
+        }
+        let parts: Vec<&str> = parts.iter().map(|part| part.as_str()).collect();
+        Ok(Secret::new(parts.join("&")))
+    }
+
+    /// Whether a parameter is left out where it has no value: it is an input that may be missing, and nothing else. RFC 6749,
+    /// 3.2 makes no difference between the two; some servers do.
+    fn is_optional(&self, template: &Template) -> bool {
+        let Some(Variable::Input(key)) = template.only_variable() else { return false };
+        let declared = self.definition.inputs.iter().find(|input| input.key == *key);
+        declared.is_some_and(|input| input.default.as_deref() == Some(""))
+    }
+
     /// The request to the platform's own refresh-connection endpoint, `None` where it is not configured.
     ///
     /// # Errors
@@ -138,13 +166,9 @@ impl Provider {
         channel: &Channel,
     ) -> Result<Option<ProviderRequest>, Failure> {
         let Some(endpoint) = &self.definition.refresh_connection else { return Ok(None) };
-        let Some(host) = &self.refresh_connection_host else { return Ok(None) };
-        let host = host.parse::<HostPattern>().map_err(|problem| {
-            let key = format!("providers.{}.refresh_connection_host", self.name());
-            Failure::new(FailureClass::Misconfigured, format!("configuration key {key}: {problem}"))
-        })?;
+        let Some((_, host)) = &self.refresh_connection_host else { return Ok(None) };
         let values = Values::of(self, input, Spending::default())?;
-        let egress = Egress { hosts: Arc::new([host]), is_named_by_operator: true };
+        let egress = Egress { hosts: Arc::new([host.clone()]), is_named_by_operator: true };
         let url = endpoint.url.render(Encoding::Url, &|variable| values.get(variable, None))?;
         let mut body = json!(channel);
         if let Value::Object(members) = &mut body {
@@ -159,20 +183,6 @@ impl Provider {
             egress,
         }))
     }
-}
-
-/// Names come from the definition and are written as they are.
-fn pairs(
-    pairs: &[(String, Template)],
-    encoding: Encoding,
-    render: &dyn Fn(&Template, Encoding) -> Result<Secret, Failure>,
-) -> Result<Secret, Failure> {
-    let mut parts = Vec::with_capacity(pairs.len());
-    for (name, template) in pairs {
-        parts.push(Zeroizing::new(format!("{name}={}", render(template, encoding)?.expose())));
-    }
-    let parts: Vec<&str> = parts.iter().map(|part| part.as_str()).collect();
-    Ok(Secret::new(parts.join("&")))
 }
 
 /// The value of the `Authorization` header.

@@ -142,6 +142,14 @@ impl Template {
         })
     }
 
+    /// The one place that it consists of, if it is nothing else.
+    pub fn only_variable(&self) -> Option<&Variable> {
+        match self.segments.as_slice() {
+            [Segment::Variable(variable)] => Some(variable),
+            _ => None,
+        }
+    }
+
     /// The places that are part of the host, where the template is a URL's.
     pub fn host_variables(&self) -> impl Iterator<Item = &Variable> {
         let mut is_over = false;

@@ -2,16 +2,15 @@
 
 use std::fmt;
 
-use serde_path_to_error::{Path, Segment};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 /// A value and where it stands.
-pub(super) type Node<'i> = Spanned<DeValue<'i>>;
+pub type Node<'i> = Spanned<DeValue<'i>>;
 
 /// One step from a value into it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Step {
+pub enum Step {
     /// To a member.
     Key(String),
     /// To an item.
@@ -20,22 +19,7 @@ pub(super) enum Step {
 
 /// The way from the document to a value, as `token.request.query[0][1]`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct KeyPath(pub(super) Vec<Step>);
-
-impl From<&Path> for KeyPath {
-    fn from(path: &Path) -> Self {
-        Self(
-            path.iter()
-                .filter_map(|segment| match segment {
-                    Segment::Map { key } => Some(Step::Key(key.clone())),
-                    Segment::Enum { variant } => Some(Step::Key(variant.clone())),
-                    Segment::Seq { index } => Some(Step::Index(*index)),
-                    Segment::Unknown => None,
-                })
-                .collect(),
-        )
-    }
-}
+pub struct KeyPath(pub Vec<Step>);
 
 impl fmt::Display for KeyPath {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -52,26 +36,26 @@ impl fmt::Display for KeyPath {
 
 impl KeyPath {
     /// The way to a member of it.
-    pub(super) fn member(&self, key: &str) -> Self {
+    pub fn member(&self, key: &str) -> Self {
         let mut steps = self.0.clone();
         steps.push(Step::Key(key.into()));
         Self(steps)
     }
 
     /// The way to what holds it, and the last step.
-    pub(super) fn split(&self) -> Option<(Self, &Step)> {
+    pub fn split(&self) -> Option<(Self, &Step)> {
         let (last, before) = self.0.split_last()?;
         Some((Self(before.to_vec()), last))
     }
 
     /// Whether one of both leads through the other.
-    pub(super) fn touches(&self, other: &Self) -> bool {
+    pub fn touches(&self, other: &Self) -> bool {
         self.0.iter().zip(&other.0).all(|(one, two)| one == two)
     }
 
     /// Reads a path as people write it. Keys may hold dots, and a pair of a list like `query` is found by its name, so
     /// the document says what is meant: the longest key that is there. What is not there ends the way.
-    pub(super) fn parse(text: &str, root: &DeTable<'_>) -> Self {
+    pub fn parse(text: &str, root: &DeTable<'_>) -> Self {
         let mut steps = Vec::new();
         let mut rest = text;
         let Some((key, value, mut after)) = longest_key(root, rest) else { return Self(steps) };
@@ -121,7 +105,7 @@ fn named_pair<'t, 'i, 's>(items: &'t [Node<'i>], text: &'s str) -> Option<(Step,
 }
 
 /// The value at the end of the way.
-pub(super) fn find<'t, 'i>(root: &'t Node<'i>, path: &KeyPath) -> Option<&'t Node<'i>> {
+pub fn find<'t, 'i>(root: &'t Node<'i>, path: &KeyPath) -> Option<&'t Node<'i>> {
     path.0.iter().try_fold(root, |node, step| match step {
         Step::Key(key) => node.get_ref().get(key.as_str()),
         Step::Index(index) => node.get_ref().get(*index),
@@ -129,7 +113,7 @@ pub(super) fn find<'t, 'i>(root: &'t Node<'i>, path: &KeyPath) -> Option<&'t Nod
 }
 
 /// The same, to be changed.
-pub(super) fn find_mut<'t, 'i>(root: &'t mut Node<'i>, path: &KeyPath) -> Option<&'t mut Node<'i>> {
+pub fn find_mut<'t, 'i>(root: &'t mut Node<'i>, path: &KeyPath) -> Option<&'t mut Node<'i>> {
     path.0.iter().try_fold(root, |node, step| match (step, node.get_mut()) {
         (Step::Key(key), DeValue::Table(table)) => table.get_mut(key.as_str()),
         (Step::Index(index), DeValue::Array(items)) => items.get_mut(*index),
@@ -139,7 +123,7 @@ pub(super) fn find_mut<'t, 'i>(root: &'t mut Node<'i>, path: &KeyPath) -> Option
 
 /// The byte at which the reader should look: the key where there is one, else the value, else the nearest thing that
 /// holds it and has a place.
-pub(super) fn position(root: &Node<'_>, path: &KeyPath) -> usize {
+pub fn position(root: &Node<'_>, path: &KeyPath) -> usize {
     let Some((parent, last)) = path.split() else { return root.span().start };
     let place = match (find(root, &parent).map(Spanned::get_ref), last) {
         (Some(DeValue::Table(table)), Step::Key(key)) => {
@@ -152,7 +136,7 @@ pub(super) fn position(root: &Node<'_>, path: &KeyPath) -> usize {
 }
 
 /// The first text in a value that holds `part`.
-pub(super) fn text_with(node: &Node<'_>, part: &str) -> Option<usize> {
+pub fn text_with(node: &Node<'_>, part: &str) -> Option<usize> {
     match node.get_ref() {
         DeValue::String(text) => text.contains(part).then(|| node.span().start),
         DeValue::Array(items) => items.iter().find_map(|item| text_with(item, part)),
@@ -162,8 +146,17 @@ pub(super) fn text_with(node: &Node<'_>, part: &str) -> Option<usize> {
 }
 
 /// Line and column of a byte, counted from 1.
-pub(super) fn line_and_column(text: &str, byte: usize) -> (usize, usize) {
+pub fn line_and_column(text: &str, byte: usize) -> (usize, usize) {
     let before = text.get(..byte).unwrap_or(text);
     let line = before.rsplit('\n').next().unwrap_or_default();
     (before.matches('\n').count() + 1, line.chars().count() + 1)
+}
+
+/// Line and column, from 1, at which the reader of a document should look for a key; the document's beginning where it is
+/// no TOML.
+pub fn line_and_column_of(key: &str, text: &str) -> (usize, usize) {
+    let Ok(document) = DeTable::parse(text) else { return (1, 1) };
+    let path = KeyPath::parse(key, document.get_ref());
+    let root = Spanned::new(document.span(), DeValue::Table(document.into_inner()));
+    line_and_column(text, position(&root, &path))
 }

@@ -2,6 +2,7 @@
 
 pub mod database;
 pub mod embedded;
+mod grouping;
 pub mod http;
 pub mod rabbitmq;
 pub mod redis;

@@ -123,6 +123,33 @@ async fn of_many_writers_the_newest_wins() -> Result<()> {
     keys.delete_keys().await
 }
 
+/// What other systems left under a name of ours concerns the connection whose it is, and nobody whose command goes along.
+#[tokio::test]
+async fn one_entry_that_cannot_be_written_fails_alone() -> Result<()> {
+    const BROKEN: i64 = 120;
+    let keys = TestKeys::create().await?;
+    let cache = Arc::new(connect(keys.url(), keys.prefix())?);
+    let generation = format!("{}freshet:generation:{BROKEN}", keys.prefix());
+    let hash = "redis.call('HSET', KEYS[1], 'a', 'b')";
+    keys.client().eval::<(), _, _, _>(hash, vec![generation], Vec::<String>::new()).await?;
+    let mut writers = JoinSet::new();
+    // Multiples of twelve share a connection to Redis, whether there are one, two, three or four.
+    for id in (12..=600).step_by(12) {
+        let cache = cache.clone();
+        writers.spawn(async move { (id, cache.put_token(&lasting(id, 1)).await) });
+    }
+    while let Some(outcome) = writers.join_next().await {
+        match outcome? {
+            (BROKEN, put) => {
+                let error = put.err().context("it was written")?.to_string();
+                ensure!(error.contains("WRONGTYPE") && !error.contains("token 1"), "{error}");
+            }
+            (_, put) => assert_eq!(put?, Put::Written),
+        }
+    }
+    keys.delete_keys().await
+}
+
 async fn visitor(redis: &Redis) -> Result<Client> {
     let client = Builder::from_config(Config::from_url(&redis.url())?).build()?;
     client.init().await?;

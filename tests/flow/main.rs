@@ -11,6 +11,7 @@ mod early;
 mod egress;
 mod events;
 mod fence;
+mod grouped;
 mod isolation;
 mod limits;
 mod many;

@@ -2,6 +2,7 @@
 //!
 //! Rows are read column by column and never as whole models: a model would need `Debug`, and tokens must not have it.
 
+mod asked;
 mod attempt;
 mod census;
 mod claim;
@@ -28,6 +29,8 @@ pub struct Database {
     connection: DatabaseConnection,
     backend: DbBackend,
     sealing: Option<Arc<Sealing>>,
+    reads: Arc<load::Reads>,
+    commits: Arc<commit::Commits>,
 }
 
 impl Database {

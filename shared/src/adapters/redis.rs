@@ -7,6 +7,7 @@
 //! Scripts make each write atomic: a token stands with the headers made of it or not at all, and only if nothing
 //! newer stands.
 
+mod batch;
 pub(in crate::adapters) mod keys;
 mod link;
 mod local_share;
@@ -21,7 +22,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
-use fred::interfaces::KeysInterface;
 use fred::types::Value;
 
 use crate::domain::connection::{ConnectionId, IdempotencyKey};
@@ -30,11 +30,10 @@ use crate::domain::secret::Secret;
 use crate::ports::cache::{Cache, CacheError, Put, TokenEntry};
 use crate::ports::clock::Clock;
 
+use batch::{Batches, Command};
 use keys::Keys;
 use link::Links;
-use problem::Problem;
 use rate_limiter::RedisRateLimiter;
-use script::Script;
 
 /// How long a generation outlives its token: a writer may be this late and still be kept out.
 pub(in crate::adapters) const GENERATION_OUTLIVES_TOKEN: TimeDelta = TimeDelta::hours(24);
@@ -59,9 +58,7 @@ pub struct RedisCache {
     links: Arc<Links>,
     keys: Keys,
     clock: Arc<dyn Clock>,
-    put_token: Script,
-    begin: Script,
-    finish: Script,
+    batches: Batches,
 }
 
 impl RedisCache {
@@ -72,14 +69,9 @@ impl RedisCache {
     /// When the settings cannot work, whatever Redis does.
     pub fn connect(settings: RedisSettings, clock: Arc<dyn Clock>) -> Result<Self, CacheError> {
         let links = Links::open(&settings).map_err(|problem| problem.during("connect"))?;
-        Ok(Self {
-            links: Arc::new(links),
-            keys: Keys::new(settings.key_prefix),
-            clock,
-            put_token: Script::new(include_str!("redis/put_token.lua")),
-            begin: Script::new(include_str!("redis/begin.lua")),
-            finish: Script::new(include_str!("redis/finish.lua")),
-        })
+        let links = Arc::new(links);
+        let batches = Batches::new(links.clone());
+        Ok(Self { links, keys: Keys::new(settings.key_prefix), clock, batches })
     }
 
     /// The request rates, kept on the same server over the same connections; `workers` share them while it is away.
@@ -94,13 +86,11 @@ impl RedisCache {
 
     async fn run(
         &self,
-        script: &Script,
         connection_id: ConnectionId,
-        keys: Vec<String>,
-        arguments: Vec<Value>,
-    ) -> Result<bool, Problem> {
-        let client = self.links.of(connection_id).await?;
-        script.run(client, keys, arguments).await
+        command: Command,
+        operation: &'static str,
+    ) -> Result<i64, CacheError> {
+        self.batches.run(connection_id, command).await.map_err(|problem| problem.during(operation))
     }
 }
 
@@ -109,8 +99,8 @@ impl Cache for RedisCache {
     async fn clear(&self, connection_id: ConnectionId, operations: &[&str]) -> Result<(), CacheError> {
         let mut keys = vec![self.keys.token(connection_id), self.keys.details(connection_id)];
         keys.extend(operations.iter().map(|operation| self.keys.authorization(connection_id, operation)));
-        let cleared = async { Ok(self.links.of(connection_id).await?.del::<(), _>(keys).await?) };
-        cleared.await.map_err(|problem: Problem| problem.during("clear a connection's entries"))
+        let command = Command::new("clear", keys, Vec::new());
+        self.run(connection_id, command, "clear a connection's entries").await.map(drop)
     }
 
     async fn put_details(
@@ -119,12 +109,14 @@ impl Cache for RedisCache {
         details: &str,
         static_headers: &[ReadyHeader],
     ) -> Result<(), CacheError> {
-        let mut entries = vec![(self.keys.details(connection_id), details)];
-        entries.extend(static_headers.iter().map(|header| {
-            (self.keys.authorization(connection_id, &header.operation), header.value.expose())
-        }));
-        let put = async { Ok(self.links.of(connection_id).await?.mset(entries).await?) };
-        put.await.map_err(|problem: Problem| problem.during("store a connection's details"))
+        let mut keys = vec![self.keys.details(connection_id)];
+        let mut values: Vec<Value> = vec![details.into()];
+        for header in static_headers {
+            keys.push(self.keys.authorization(connection_id, &header.operation));
+            values.push(header.value.expose().into());
+        }
+        let command = Command::new("put", keys, values);
+        self.run(connection_id, command, "store a connection's details").await.map(drop)
     }
 
     async fn put_token(&self, entry: &TokenEntry) -> Result<Put, CacheError> {
@@ -146,24 +138,19 @@ impl Cache for RedisCache {
             arguments.push(if header.uses_token { "dies with the token" } else { "stays" }.into());
             arguments.push(header.value.expose().into());
         }
-        match self.run(&self.put_token, id, keys, arguments).await {
-            Ok(true) => Ok(Put::Written),
-            Ok(false) => Ok(Put::Refused),
-            Err(problem) => Err(problem.during("store a token")),
-        }
+        let written = self.run(id, Command::new("put_token", keys, arguments), "store a token").await?;
+        Ok(if written == 1 { Put::Written } else { Put::Refused })
     }
 
     async fn begin(&self, key: IdempotencyKey, holder: &str, hold: Duration) -> Result<bool, CacheError> {
-        let keys = vec![self.keys.attempt(key)];
         let arguments = vec![holder.into(), whole_milliseconds(hold).into()];
-        let begun = self.run(&self.begin, key.connection_id, keys, arguments).await;
-        begun.map_err(|problem| problem.during("mark a refresh as in flight"))
+        let command = Command::new("begin", vec![self.keys.attempt(key)], arguments);
+        Ok(self.run(key.connection_id, command, "mark a refresh as in flight").await? == 1)
     }
 
     async fn finish(&self, key: IdempotencyKey, holder: &str) -> Result<(), CacheError> {
-        let finished =
-            self.run(&self.finish, key.connection_id, vec![self.keys.attempt(key)], vec![holder.into()]);
-        finished.await.map(drop).map_err(|problem| problem.during("remove the mark of a refresh in flight"))
+        let command = Command::new("finish", vec![self.keys.attempt(key)], vec![holder.into()]);
+        self.run(key.connection_id, command, "remove the mark of a refresh in flight").await.map(drop)
     }
 }
 

@@ -209,6 +209,7 @@ pub struct Release {
 }
 
 /// A credential to be stored.
+#[derive(Clone)]
 pub struct Commit {
     /// Whose.
     pub connection_id: ConnectionId,

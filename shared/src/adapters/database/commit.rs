@@ -1,99 +1,107 @@
-//! Storing a credential: a compare-and-swap on the generation that was spent and the expiry that was loaded.
+//! Storing credentials: each a compare-and-swap on the generation that was spent and the expiry that was loaded.
 
-use chrono::SubsecRound;
-use sea_orm::sea_query::{Expr, ExprTrait, Query, UpdateStatement};
-use sea_orm::{ConnectionTrait, DbErr, TransactionTrait, Value};
+mod alone;
+mod joined;
+
+use std::collections::HashSet;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use sea_orm::DbBackend;
 
 use super::Database;
-use super::error::during;
-use super::table::{Connection, TokenRefresh};
+use super::error::{during, given_up};
+use crate::adapters::grouping::Grouping;
 use crate::domain::connection::ConnectionState;
-use crate::domain::sealing::SecretColumn;
 use crate::ports::store::{Commit, Committed, StoreError};
 
 const OPERATION: &str = "store a token";
 
+/// Round trips under way at a time, and rows in one of them at most: locks are held for a moment, and a statement stays far
+/// below any limit of its size.
+const FLIGHTS: usize = 3;
+const MOST: usize = 256;
+
+/// Gathers what jobs want to store.
+pub(super) struct Commits(Grouping<Commit, Result<Committed, StoreError>>);
+
+impl Default for Commits {
+    fn default() -> Self {
+        Self(Grouping::new(FLIGHTS, MOST))
+    }
+}
+
 impl Database {
-    pub(super) async fn store_credential(&self, commit: &Commit) -> Result<Committed, StoreError> {
-        self.swap(commit).await.map_err(during(OPERATION))
-    }
-
-    /// Both updates or none. Each carries its precondition, so the number of rows that they match tells who won, also on
-    /// servers that report matched instead of changed rows.
-    async fn swap(&self, commit: &Commit) -> Result<Committed, DbErr> {
-        let transaction = self.connection.begin().await?;
-        let fence = transaction.execute(&self.fence(commit)).await?;
-        if fence.rows_affected() == 0 {
-            transaction.rollback().await?;
-            return Ok(Committed::Stale);
-        }
-        let token = transaction.execute(&self.token(commit)).await?;
-        if token.rows_affected() == 0 {
-            transaction.rollback().await?;
-            return Ok(Committed::Stale);
-        }
-        transaction.commit().await?;
-        Ok(Committed::Applied(commit.spent.next()))
-    }
-
-    fn fence(&self, commit: &Commit) -> UpdateStatement {
-        let nothing = || Value::ChronoDateTimeUtc(None);
-        let state = match commit.expires_at {
-            Some(_) => ConnectionState::Active,
-            None => ConnectionState::Unmonitored,
+    pub(super) async fn store_credential(&self, commit: Commit) -> Result<Committed, StoreError> {
+        let this = self.clone();
+        let fly = move |commits: Vec<Commit>| {
+            let this = this.clone();
+            async move { this.store_all(&commits).await }
         };
-        let mut update = Query::update();
-        if commit.refresh_token.is_some() || commit.refresh_token_expires_at.is_some() {
-            let expires_at = self.maybe_instant(commit.refresh_token_expires_at);
-            update.value(TokenRefresh::RefreshTokenExpiresAt, expires_at);
-        }
-        update
-            .table(TokenRefresh::Table)
-            .value(TokenRefresh::Generation, commit.spent.next().0)
-            .value(TokenRefresh::State, state.as_str())
-            .value(TokenRefresh::RefreshAt, self.maybe_instant(commit.refresh_at))
-            .value(TokenRefresh::NextAttemptAt, nothing())
-            .value(TokenRefresh::QueuedUntil, nothing())
-            .value(TokenRefresh::LeaseOwner, Value::String(None))
-            .value(TokenRefresh::LeaseUntil, nothing())
-            .value(TokenRefresh::AttemptId, Value::String(None))
-            .value(TokenRefresh::AttemptGrant, Value::String(None))
-            .value(TokenRefresh::AttemptSentAt, nothing())
-            .value(TokenRefresh::WaitingFingerprint, Value::String(None))
-            .value(TokenRefresh::Failures, 0)
-            .value(TokenRefresh::GrantFailures, 0)
-            .value(TokenRefresh::FailureClass, Value::String(None))
-            .value(TokenRefresh::FailureDetail, Value::String(None))
-            .value(
-                TokenRefresh::LifetimeS,
-                Value::BigInt(commit.lifetime.map(|lifetime| lifetime.num_seconds())),
-            )
-            .value(TokenRefresh::LastSuccessAt, self.instant(commit.generated_at))
-            .and_where(Expr::col(TokenRefresh::ConnectionId).eq(commit.connection_id.0))
-            .and_where(Expr::col(TokenRefresh::Generation).eq(commit.spent.0))
-            .to_owned()
+        self.commits.0.ask(commit, fly).await.unwrap_or_else(|| Err(given_up(OPERATION)))
     }
 
-    fn token(&self, commit: &Commit) -> UpdateStatement {
-        let access_token = self.sealed(SecretColumn::AccessToken, commit.connection_id, &commit.access_token);
-        let unchanged = match commit.loaded_expiry {
-            Some(expiry) => self.expiry().eq(self.moment(expiry)),
-            None => self.never_refreshed(),
-        };
-        let mut update = Query::update();
-        // In the same statement as the access token: neither is ever stored without the other.
-        if let Some(refresh_token) = &commit.refresh_token {
-            let refresh_token = self.sealed(SecretColumn::RefreshToken, commit.connection_id, refresh_token);
-            update.value(Connection::RefreshToken, refresh_token.expose());
+    async fn store_all(&self, commits: &[Commit]) -> Vec<Result<Committed, StoreError>> {
+        if self.backend == DbBackend::Sqlite {
+            let mut answers = Vec::with_capacity(commits.len());
+            for commit in commits {
+                answers.push(self.swap(commit).await.map_err(during(OPERATION)));
+            }
+            return answers;
         }
-        update
-            .table(Connection::Table)
-            .value(Connection::AccessToken, access_token.expose())
-            .value(Connection::AccessTokenExpiryAt, self.maybe_instant(commit.expires_at))
-            // A column of whole seconds may round up, and no token was generated in the future.
-            .value(Connection::AccessTokenGeneratedOn, self.instant(commit.generated_at.trunc_subsecs(0)))
-            .and_where(Expr::col((Connection::Table, Connection::Id)).eq(commit.connection_id.0))
-            .and_where(unchanged)
-            .to_owned()
+        let mut answers: Vec<_> = commits.iter().map(|_| Err(given_up(OPERATION))).collect();
+        for places in parts(commits) {
+            let rows: Vec<&Commit> = places.iter().filter_map(|place| commits.get(*place)).collect();
+            for (place, answer) in places.into_iter().zip(self.swap_each(&rows).await) {
+                if let Some(slot) = answers.get_mut(place) {
+                    *slot = answer;
+                }
+            }
+        }
+        answers
+    }
+
+    /// All in one statement. A row that the database refuses keeps nobody else's back: the others are tried without it.
+    fn swap_each<'a>(&'a self, rows: &'a [&'a Commit]) -> BoxFuture<'a, Vec<Result<Committed, StoreError>>> {
+        async move {
+            match self.swap_joined(rows).await.map_err(during(OPERATION)) {
+                Ok(answers) => answers.into_iter().map(Ok).collect(),
+                Err(StoreError::Refused { .. } | StoreError::Unreadable { .. }) if rows.len() > 1 => {
+                    let (first, second) = rows.split_at(rows.len() / 2);
+                    let mut answers = self.swap_each(first).await;
+                    answers.extend(self.swap_each(second).await);
+                    answers
+                }
+                Err(error) => rows.iter().map(|_| Err(error.clone())).collect(),
+            }
+        }
+        .boxed()
+    }
+}
+
+/// What goes in one statement: rows that set the same columns, none of them twice, in the order of their keys, so that two
+/// statements never wait for each other in a circle.
+fn parts(commits: &[Commit]) -> Vec<Vec<usize>> {
+    let mut places: Vec<(usize, &Commit)> = commits.iter().enumerate().collect();
+    places.sort_by_key(|(_, commit)| (joined::Shape::of(commit), commit.connection_id.0));
+    let mut parts: Vec<(joined::Shape, HashSet<i64>, Vec<usize>)> = Vec::new();
+    for (place, commit) in places {
+        let (shape, id) = (joined::Shape::of(commit), commit.connection_id.0);
+        match parts.iter_mut().find(|(of, ids, _)| *of == shape && !ids.contains(&id)) {
+            Some((_, ids, places)) => {
+                ids.insert(id);
+                places.push(place);
+            }
+            None => parts.push((shape, HashSet::from([id]), vec![place])),
+        }
+    }
+    parts.into_iter().map(|(_, _, places)| places).collect()
+}
+
+/// Where a connection stands once its credential is stored.
+fn state_after(commit: &Commit) -> ConnectionState {
+    match commit.expires_at {
+        Some(_) => ConnectionState::Active,
+        None => ConnectionState::Unmonitored,
     }
 }

@@ -1,5 +1,6 @@
 //! Opening the pool, with sessions that mean the same on every server.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sea_orm::{ConnectOptions, DbBackend};
@@ -97,7 +98,7 @@ impl Database {
         let connection = sea_orm::Database::connect(options).await.map_err(during(OPERATION))?;
         let backend = connection.get_database_backend();
         debug_assert_eq!(backend == DbBackend::Sqlite, is_sqlite);
-        Ok(Self { connection, backend, sealing: None })
+        Ok(Self { connection, backend, sealing: None, reads: Arc::default(), commits: Arc::default() })
     }
 
     /// Ends all connections after their statement.

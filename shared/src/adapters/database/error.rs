@@ -36,6 +36,11 @@ pub(super) fn during(operation: &'static str) -> impl Fn(DbErr) -> StoreError {
     move |error| classify(operation, &error)
 }
 
+/// The round trip that it was part of came to nothing: it panicked, or the process ends.
+pub(super) fn given_up(operation: &'static str) -> StoreError {
+    StoreError::Unavailable { operation, problem: "the statement was given up".into() }
+}
+
 fn classify(operation: &'static str, error: &DbErr) -> StoreError {
     let unavailable = |problem: String| StoreError::Unavailable { operation, problem };
     match error {

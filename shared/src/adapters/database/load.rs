@@ -1,16 +1,20 @@
 //! Reading what a refresh needs.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use chrono::TimeDelta;
-use sea_orm::sea_query::{Alias, Expr, ExprTrait, Order, Query};
+use sea_orm::sea_query::{Alias, Expr, ExprTrait, Order, Query, SelectStatement};
 use sea_orm::{ConnectionTrait, DbErr, QueryResult};
 
 use super::Database;
-use super::error::during;
+use super::asked;
+use super::error::{during, given_up};
 use super::scan::has_channel;
 use super::sealed::unreadable_secret;
 use super::table::{Channels, Connection, ProviderControl, TokenRefresh};
 use super::value::{from_json, id, number_or_text};
+use crate::adapters::grouping::Grouping;
 use crate::domain::channel::Channel;
 use crate::domain::connection::{ConnectionId, ConnectionState, Generation, LoadedConnection};
 use crate::domain::failure::FailureClass;
@@ -21,6 +25,28 @@ use crate::ports::store::{Attempt, Commit, Committed, FailureRecord, RefreshStor
 const LOAD: &str = "load a connection";
 const CHANNELS: &str = "read a connection's channels";
 
+/// Round trips of each kind under way at a time, and rows in one of them at most.
+const FLIGHTS: usize = 3;
+const MOST: usize = 256;
+
+/// Gathers what jobs want to read.
+pub(super) struct Reads {
+    connections: Grouping<LoadQuestion, Result<Option<LoadedConnection>, StoreError>>,
+    channels: Grouping<ConnectionId, Result<Vec<Channel>, StoreError>>,
+}
+
+impl Default for Reads {
+    fn default() -> Self {
+        Self { connections: Grouping::new(FLIGHTS, MOST), channels: Grouping::new(FLIGHTS, MOST) }
+    }
+}
+
+struct LoadQuestion {
+    connection_id: ConnectionId,
+    provider: String,
+    integration_type: Option<String>,
+}
+
 #[async_trait]
 impl RefreshStore for Database {
     async fn load(
@@ -29,60 +55,22 @@ impl RefreshStore for Database {
         provider: &str,
         integration_type: Option<&str>,
     ) -> Result<Option<LoadedConnection>, StoreError> {
-        let connection = |column| Expr::col((Connection::Table, column));
-        let ours = |column| Expr::col((TokenRefresh::Table, column));
-        let paused = Query::select()
-            .expr(Expr::value(1))
-            .from(ProviderControl::Table)
-            .and_where(Expr::col((ProviderControl::Table, ProviderControl::Provider)).eq(provider))
-            .and_where(Expr::col((ProviderControl::Table, ProviderControl::Paused)).eq(true))
-            .to_owned();
-        let mut statement = Query::select();
-        statement
-            // Compared by the database, as the scan's is, so that both mean the same under its collations.
-            .expr_as(connection(Connection::IsActive).eq("active"), "is_active")
-            .expr_as(text(connection(Connection::AccessToken)), "access_token")
-            .expr_as(text(connection(Connection::RefreshToken)), "refresh_token")
-            .expr_as(self.readable_expiry(), "expires_at")
-            // JSON is a type of its own on MySQL and a text on MariaDB; as text it reads alike.
-            .expr_as(text(connection(Connection::InputFields)), "input_fields")
-            .expr_as(ours(TokenRefresh::Generation), "generation")
-            .expr_as(ours(TokenRefresh::State), "state")
-            .expr_as(ours(TokenRefresh::RefreshAt), "refresh_at")
-            .expr_as(ours(TokenRefresh::NextAttemptAt), "next_attempt_at")
-            .expr_as(ours(TokenRefresh::LeaseUntil), "lease_until")
-            .expr_as(ours(TokenRefresh::AttemptId), "attempt_id")
-            .expr_as(ours(TokenRefresh::AttemptSentAt), "attempt_sent_at")
-            .expr_as(ours(TokenRefresh::AttemptGrant), "attempt_grant")
-            .expr_as(ours(TokenRefresh::Failures), "failures")
-            .expr_as(ours(TokenRefresh::GrantFailures), "grant_failures")
-            .expr_as(ours(TokenRefresh::FailureClass), "failure_class")
-            .expr_as(ours(TokenRefresh::LifetimeS), "lifetime_s")
-            .expr_as(ours(TokenRefresh::WaitingFingerprint), "waiting_fingerprint")
-            .expr_as(Expr::exists(paused), "is_paused")
-            .from(Connection::Table)
-            .inner_join(
-                TokenRefresh::Table,
-                ours(TokenRefresh::ConnectionId).equals((Connection::Table, Connection::Id)),
-            )
-            .and_where(connection(Connection::Id).eq(connection_id.0));
-        if let Some(integration_type) = integration_type {
-            statement.and_where(has_channel(integration_type));
-        }
-        let row = self.connection.query_one(&statement).await.map_err(during(LOAD))?;
-        row.map(|row| loaded(self, connection_id, &row)).transpose()
+        let question = LoadQuestion {
+            connection_id,
+            provider: provider.to_owned(),
+            integration_type: integration_type.map(str::to_owned),
+        };
+        let this = self.clone();
+        let fly = move |questions| this.clone().load_all(questions);
+        let answer = self.reads.connections.ask(question, fly).await;
+        answer.unwrap_or_else(|| Err(given_up(LOAD)))
     }
 
     async fn channels(&self, connection_id: ConnectionId) -> Result<Vec<Channel>, StoreError> {
-        let statement = Query::select()
-            .columns([Channels::Id, Channels::AccountId, Channels::ChannelId])
-            .expr_as(text(Expr::col(Channels::AdditionalDetails)), "details")
-            .from(Channels::Table)
-            .and_where(Expr::col(Channels::ConnectionId).eq(connection_id.0))
-            .order_by(Channels::Id, Order::Asc)
-            .to_owned();
-        let rows = self.connection.query_all(&statement).await.map_err(during(CHANNELS))?;
-        rows.iter().map(channel).collect()
+        let this = self.clone();
+        let fly = move |ids| this.clone().channels_of_all(ids);
+        let answer = self.reads.channels.ask(connection_id, fly).await;
+        answer.unwrap_or_else(|| Err(given_up(CHANNELS)))
     }
 
     async fn update_channel(
@@ -107,7 +95,7 @@ impl RefreshStore for Database {
     }
 
     async fn commit(&self, commit: &Commit) -> Result<Committed, StoreError> {
-        self.store_credential(commit).await
+        self.store_credential(commit.clone()).await
     }
 
     async fn record_failure(&self, failure: &FailureRecord) -> Result<bool, StoreError> {
@@ -117,6 +105,144 @@ impl RefreshStore for Database {
     async fn release(&self, release: &Release) -> Result<(), StoreError> {
         self.end_claim(release).await
     }
+}
+
+impl Database {
+    /// One statement per provider: its name and type are compared as bound values, under the columns' collations.
+    async fn load_all(
+        self,
+        questions: Vec<LoadQuestion>,
+    ) -> Vec<Result<Option<LoadedConnection>, StoreError>> {
+        let mut answers: Vec<_> = questions.iter().map(|_| Ok(None)).collect();
+        let mut providers: BTreeMap<_, Vec<usize>> = BTreeMap::new();
+        for (place, question) in questions.iter().enumerate() {
+            let provider = (question.provider.as_str(), question.integration_type.as_deref());
+            providers.entry(provider).or_default().push(place);
+        }
+        for ((provider, integration_type), places) in providers {
+            let ids = places.iter().filter_map(|place| Some(questions.get(*place)?.connection_id));
+            let ids: Vec<ConnectionId> = ids.collect();
+            let found = self.load_of_provider(provider, integration_type, &ids).await;
+            for (place, answer) in places.into_iter().zip(found) {
+                if let Some(slot) = answers.get_mut(place) {
+                    *slot = answer;
+                }
+            }
+        }
+        answers
+    }
+
+    async fn load_of_provider(
+        &self,
+        provider: &str,
+        integration_type: Option<&str>,
+        ids: &[ConnectionId],
+    ) -> Vec<Result<Option<LoadedConnection>, StoreError>> {
+        let statement = self.load_statement(provider, integration_type, ids);
+        match self.connection.query_all(&statement).await.map_err(during(LOAD)) {
+            Ok(rows) => {
+                let mut answers: Vec<_> = ids.iter().map(|_| Ok(None)).collect();
+                for row in &rows {
+                    if let Some((place, id)) = place_of(row, ids)
+                        && let Some(answer) = answers.get_mut(place)
+                    {
+                        *answer = loaded(self, id, row).map(Some);
+                    }
+                }
+                answers
+            }
+            Err(error) => ids.iter().map(|_| Err(error.clone())).collect(),
+        }
+    }
+
+    fn load_statement(
+        &self,
+        provider: &str,
+        integration_type: Option<&str>,
+        ids: &[ConnectionId],
+    ) -> SelectStatement {
+        let connection = |column| Expr::col((Connection::Table, column));
+        let ours = |column| Expr::col((TokenRefresh::Table, column));
+        let paused = Query::select()
+            .expr(Expr::value(1))
+            .from(ProviderControl::Table)
+            .and_where(Expr::col((ProviderControl::Table, ProviderControl::Provider)).eq(provider))
+            .and_where(Expr::col((ProviderControl::Table, ProviderControl::Paused)).eq(true))
+            .to_owned();
+        let mut statement = Query::select();
+        statement
+            .expr_as(asked::place(self.backend), PLACE)
+            // Compared by the database, as the scan's is, so that both mean the same under its collations.
+            .expr_as(connection(Connection::IsActive).eq("active"), "is_active")
+            .expr_as(text(connection(Connection::AccessToken)), "access_token")
+            .expr_as(text(connection(Connection::RefreshToken)), "refresh_token")
+            .expr_as(self.readable_expiry(), "expires_at")
+            // JSON is a type of its own on MySQL and a text on MariaDB; as text it reads alike.
+            .expr_as(text(connection(Connection::InputFields)), "input_fields")
+            .expr_as(ours(TokenRefresh::Generation), "generation")
+            .expr_as(ours(TokenRefresh::State), "state")
+            .expr_as(ours(TokenRefresh::RefreshAt), "refresh_at")
+            .expr_as(ours(TokenRefresh::NextAttemptAt), "next_attempt_at")
+            .expr_as(ours(TokenRefresh::LeaseUntil), "lease_until")
+            .expr_as(ours(TokenRefresh::AttemptId), "attempt_id")
+            .expr_as(ours(TokenRefresh::AttemptSentAt), "attempt_sent_at")
+            .expr_as(ours(TokenRefresh::AttemptGrant), "attempt_grant")
+            .expr_as(ours(TokenRefresh::Failures), "failures")
+            .expr_as(ours(TokenRefresh::GrantFailures), "grant_failures")
+            .expr_as(ours(TokenRefresh::FailureClass), "failure_class")
+            .expr_as(ours(TokenRefresh::LifetimeS), "lifetime_s")
+            .expr_as(ours(TokenRefresh::WaitingFingerprint), "waiting_fingerprint")
+            .expr_as(Expr::exists(paused), "is_paused")
+            .from_function(asked::table(self.backend, ids.iter().map(|id| id.0)), asked::ASKED)
+            .inner_join(
+                TokenRefresh::Table,
+                ours(TokenRefresh::ConnectionId).eq(asked::id(self.backend)),
+            )
+            .inner_join(Connection::Table, connection(Connection::Id).eq(asked::id(self.backend)));
+        if let Some(integration_type) = integration_type {
+            statement.and_where(has_channel(integration_type));
+        }
+        statement
+    }
+
+    async fn channels_of_all(self, ids: Vec<ConnectionId>) -> Vec<Result<Vec<Channel>, StoreError>> {
+        let channels = |column| Expr::col((Channels::Table, column));
+        let statement = Query::select()
+            .expr_as(asked::place(self.backend), PLACE)
+            .expr_as(channels(Channels::Id), "id")
+            .expr_as(channels(Channels::AccountId), "account_id")
+            .expr_as(channels(Channels::ChannelId), "channel_id")
+            .expr_as(text(channels(Channels::AdditionalDetails)), "details")
+            .from_function(asked::table(self.backend, ids.iter().map(|id| id.0)), asked::ASKED)
+            .inner_join(Channels::Table, channels(Channels::ConnectionId).eq(asked::id(self.backend)))
+            .order_by((Channels::Table, Channels::Id), Order::Asc)
+            .to_owned();
+        let rows = match self.connection.query_all(&statement).await.map_err(during(CHANNELS)) {
+            Ok(rows) => rows,
+            Err(error) => return ids.iter().map(|_| Err(error.clone())).collect(),
+        };
+        let mut answers: Vec<Result<Vec<Channel>, StoreError>> = ids.iter().map(|_| Ok(Vec::new())).collect();
+        for row in &rows {
+            let Some((place, _)) = place_of(row, &ids) else { continue };
+            let Some(answer) = answers.get_mut(place) else { continue };
+            // The first that cannot be read is this connection's answer, and nobody else's.
+            if let Ok(read) = answer {
+                match channel(row) {
+                    Ok(channel) => read.push(channel),
+                    Err(error) => *answer = Err(error),
+                }
+            }
+        }
+        answers
+    }
+}
+
+const PLACE: &str = "place";
+
+/// Whose row it is.
+fn place_of(row: &QueryResult, ids: &[ConnectionId]) -> Option<(usize, ConnectionId)> {
+    let place = usize::try_from(row.try_get::<i64>("", PLACE).ok()?).ok()?;
+    Some((place, *ids.get(place)?))
 }
 
 /// As the column holds it; NULL stays NULL and does not become the JSON word.

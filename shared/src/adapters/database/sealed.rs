@@ -42,7 +42,8 @@ impl Database {
     /// sealed secret is [`StoreError::UnreadableSecret`].
     #[must_use]
     pub fn with_sealing(self, sealing: Option<Arc<Sealing>>) -> Self {
-        Self { sealing, ..self }
+        // What gathers for one round trip is sealed and opened by the same keys.
+        Self { sealing, reads: Arc::default(), commits: Arc::default(), ..self }
     }
 
     /// What the column shall hold.

@@ -64,15 +64,17 @@ impl Links {
         Ok(Self { clients, is_away, trouble, patience: settings.command_timeout, _keepers: keepers })
     }
 
-    /// The connection that carries the commands about `id`, once it is there. It is always the same one, so that
-    /// commands about one connection arrive in the order in which they were sent: a clearing whose answer did not
-    /// come in time must not overtake the token that was written after it.
-    ///
-    /// When Redis has just gone, or the process has just begun, this waits a while; as long as Redis stays away,
-    /// it does not, so that an outage of the cache does not slow every refresh down.
-    pub(super) async fn of(&self, id: ConnectionId) -> Result<&Client, Problem> {
+    /// How many connections there are.
+    pub(super) fn count(&self) -> usize {
+        self.clients.len()
+    }
+
+    /// Which connection carries the commands about `id`. It is always the same one, so that commands about one connection
+    /// arrive in the order in which they were sent: a clearing whose answer did not come in time must not overtake the token
+    /// that was written after it.
+    pub(super) fn index(&self, id: ConnectionId) -> usize {
         let count = i64::try_from(self.clients.len()).unwrap_or(i64::MAX);
-        self.at(usize::try_from(id.0.rem_euclid(count.max(1))).unwrap_or_default()).await
+        usize::try_from(id.0.rem_euclid(count.max(1))).unwrap_or_default()
     }
 
     /// The connection that carries the commands about a provider, always the same one.
@@ -86,7 +88,11 @@ impl Links {
         self.patience
     }
 
-    async fn at(&self, index: usize) -> Result<&Client, Problem> {
+    /// The connection, once it is there.
+    ///
+    /// When Redis has just gone, or the process has just begun, this waits a while; as long as Redis stays away,
+    /// it does not, so that an outage of the cache does not slow every refresh down.
+    pub(super) async fn at(&self, index: usize) -> Result<&Client, Problem> {
         let client = self.clients.get(index).ok_or_else(|| Problem::not_connected(None))?;
         if !client.is_connected() {
             if self.is_away.load(Ordering::Relaxed) {

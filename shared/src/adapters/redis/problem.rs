@@ -25,6 +25,11 @@ impl Problem {
         }
     }
 
+    /// What Redis itself said, down to its code.
+    pub(super) fn of_message(message: &str) -> Self {
+        Error::new(ErrorKind::Unknown, message.to_owned()).into()
+    }
+
     /// The problem as the port's error.
     pub(super) fn during(self, operation: &'static str) -> CacheError {
         CacheError { operation, problem: self.0 }

@@ -42,7 +42,7 @@ impl RedisRateLimiter {
         let client = self.links.of_provider(provider).await?;
         let interval = i64::try_from(rate.interval().as_micros()).unwrap_or(i64::MAX);
         let arguments: Vec<Value> = vec![interval.into(), i64::from(rate.burst().get()).into()];
-        let wait = self.take.number(client, vec![self.keys.rate(provider)], arguments).await?;
+        let wait: i64 = self.take.answer(client, vec![self.keys.rate(provider)], arguments).await?;
         Ok(match u64::try_from(wait) {
             Ok(wait) if wait > 0 => Taken::Wait(Duration::from_micros(wait)),
             _ => Taken::Granted,

@@ -2,12 +2,12 @@
 
 use fred::clients::Client;
 use fred::interfaces::LuaInterface;
-use fred::types::Value;
 use fred::types::scripts;
+use fred::types::{FromValue, Value};
 
 use super::problem::Problem;
 
-/// A script that answers a number.
+/// A script, known to the server by its hash.
 pub(super) struct Script(scripts::Script);
 
 impl Script {
@@ -15,32 +15,22 @@ impl Script {
         Self(scripts::Script::from_lua(source))
     }
 
-    /// Whether it answers 1.
-    pub(super) async fn run(
-        &self,
-        client: &Client,
-        keys: Vec<String>,
-        arguments: Vec<Value>,
-    ) -> Result<bool, Problem> {
-        Ok(self.number(client, keys, arguments).await? == 1)
-    }
-
     /// Redis forgets scripts when it restarts, fails over or is told to. The whole text then makes it run and
     /// remember in one step, so that it cannot be forgotten in between. The first try did nothing in that case.
-    pub(super) async fn number(
+    pub(super) async fn answer<T: FromValue>(
         &self,
         client: &Client,
         keys: Vec<String>,
         arguments: Vec<Value>,
-    ) -> Result<i64, Problem> {
+    ) -> Result<T, Problem> {
         let answer =
-            client.evalsha::<i64, _, _, _>(self.0.sha1().clone(), keys.clone(), arguments.clone()).await;
+            client.evalsha::<Value, _, _, _>(self.0.sha1().clone(), keys.clone(), arguments.clone()).await;
         let answer = match (answer, self.0.lua()) {
             (Err(error), Some(source)) if error.details().starts_with("NOSCRIPT") => {
                 client.eval(source.clone(), keys, arguments).await
             }
             (answer, _) => answer,
         };
-        Ok(answer?)
+        Ok(answer?.convert()?)
     }
 }

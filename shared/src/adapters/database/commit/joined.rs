@@ -1,0 +1,185 @@
+//! Many credentials in one statement: both tables are updated together, joined with the new values, which come as one JSON
+//! parameter. Where one of a row's preconditions does not hold, the join does not find it, in either table.
+
+use chrono::{DateTime, SubsecRound, Utc};
+use sea_orm::{ConnectionTrait, DbErr, Statement, Value};
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use super::super::Database;
+use super::state_after;
+use crate::domain::sealing::SecretColumn;
+use crate::ports::store::{Commit, Committed};
+
+/// The new values as a table. Text has no length here: one that were cut, or NULL in place of one that is too long, would
+/// be stored for a token. What does not fit is an error of the whole statement.
+macro_rules! rows {
+    () => {
+        "JSON_TABLE(?, '$[*]' COLUMNS (\
+            place FOR ORDINALITY, \
+            id BIGINT PATH '$.id' ERROR ON ERROR, \
+            spent BIGINT PATH '$.spent' ERROR ON ERROR, \
+            loaded_expiry DATETIME(6) PATH '$.loaded_expiry' ERROR ON ERROR, \
+            access_token LONGTEXT PATH '$.access_token' ERROR ON ERROR, \
+            refresh_token LONGTEXT PATH '$.refresh_token' ERROR ON ERROR, \
+            refresh_token_expires_at DATETIME(6) PATH '$.refresh_token_expires_at' ERROR ON ERROR, \
+            generated_at DATETIME(6) PATH '$.generated_at' ERROR ON ERROR, \
+            generated_on DATETIME PATH '$.generated_on' ERROR ON ERROR, \
+            expires_at DATETIME(6) PATH '$.expires_at' ERROR ON ERROR, \
+            refresh_at DATETIME(6) PATH '$.refresh_at' ERROR ON ERROR, \
+            state LONGTEXT PATH '$.state' ERROR ON ERROR, \
+            lifetime_s BIGINT PATH '$.lifetime_s' ERROR ON ERROR\
+        )) AS new"
+    };
+}
+
+macro_rules! update {
+    ($more:literal) => {
+        concat!(
+            "UPDATE ",
+            rows!(),
+            " JOIN token_refresh AS ours ON ours.connection_id = new.id AND ours.generation = new.spent \
+             JOIN ie_appinstall_connection AS theirs ON theirs.id = new.id AND (\
+                theirs.accessTokenExpiryAt = new.loaded_expiry OR new.loaded_expiry IS NULL AND (\
+                    theirs.accessTokenExpiryAt IS NULL OR theirs.accessTokenExpiryAt < '1970-01-02 00:00:00')) \
+             SET ours.generation = new.spent + 1, ours.state = new.state, ours.refresh_at = new.refresh_at, \
+                ours.next_attempt_at = NULL, ours.queued_until = NULL, ours.lease_owner = NULL, \
+                ours.lease_until = NULL, ours.attempt_id = NULL, ours.attempt_grant = NULL, \
+                ours.attempt_sent_at = NULL, ours.waiting_fingerprint = NULL, ours.failures = 0, \
+                ours.grant_failures = 0, ours.failure_class = NULL, ours.failure_detail = NULL, \
+                ours.lifetime_s = new.lifetime_s, ours.last_success_at = new.generated_at, \
+                theirs.accessToken = new.access_token, theirs.accessTokenExpiryAt = new.expires_at, \
+                theirs.accessTokenGeneratedOn = new.generated_on",
+            $more
+        )
+    };
+}
+
+const UPDATE: &str = update!("");
+const WITH_END_OF_GRANT: &str = update!(", ours.refresh_token_expires_at = new.refresh_token_expires_at");
+const WITH_GRANT: &str = update!(
+    ", ours.refresh_token_expires_at = new.refresh_token_expires_at, theirs.refreshToken = new.refresh_token"
+);
+
+/// Those rows of which the database says that what we sent is what stands. The moment at which a credential was granted tells
+/// it from one that somebody else stored on the same generation.
+const STANDING: &str = concat!(
+    "SELECT CAST(new.place AS SIGNED) - 1 AS place FROM ",
+    rows!(),
+    " JOIN token_refresh AS ours ON ours.connection_id = new.id AND ours.generation = new.spent + 1 \
+       AND ours.last_success_at = new.generated_at"
+);
+
+/// Which columns a credential sets besides those that all do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Shape {
+    /// The refresh token stays, and nothing new is known of it.
+    AccessToken,
+    /// The refresh token stays, and its end moves.
+    EndOfGrant,
+    /// Another refresh token takes its place.
+    Grant,
+}
+
+impl Shape {
+    pub(super) fn of(commit: &Commit) -> Self {
+        match (&commit.refresh_token, commit.refresh_token_expires_at) {
+            (Some(_), _) => Self::Grant,
+            (None, Some(_)) => Self::EndOfGrant,
+            (None, None) => Self::AccessToken,
+        }
+    }
+
+    fn statement(self) -> &'static str {
+        match self {
+            Self::AccessToken => UPDATE,
+            Self::EndOfGrant => WITH_END_OF_GRANT,
+            Self::Grant => WITH_GRANT,
+        }
+    }
+}
+
+impl Database {
+    /// Stores all of them, which have one shape and no connection twice. One statement, so it is done as a whole or not at
+    /// all, also where the server dies in the middle.
+    pub(super) async fn swap_joined(&self, commits: &[&Commit]) -> Result<Vec<Committed>, DbErr> {
+        let Some(shape) = commits.first().map(|commit| Shape::of(commit)) else { return Ok(Vec::new()) };
+        let rows = self.rows(commits);
+        let statement =
+            |text| Statement::from_sql_and_values(self.backend, text, [Value::from(rows.as_str())]);
+        let result = self.connection.execute_raw(statement(shape.statement())).await?;
+        let applied = |commit: &&Commit| Committed::Applied(commit.spent.next());
+        // Each row that was found counts once for each table. So this can only mean all of them.
+        if result.rows_affected() == 2 * commits.len() as u64 {
+            return Ok(commits.iter().map(applied).collect());
+        }
+        // Who won is asked, and not guessed from a number. It also finds what an earlier try had stored already, whose reply
+        // was lost.
+        let mut answers: Vec<_> = commits.iter().map(|_| Committed::Stale).collect();
+        for row in self.connection.query_all_raw(statement(STANDING)).await? {
+            let place = usize::try_from(row.try_get::<i64>("", "place")?).unwrap_or(usize::MAX);
+            if let (Some(answer), Some(commit)) = (answers.get_mut(place), commits.get(place)) {
+                *answer = applied(commit);
+            }
+        }
+        Ok(answers)
+    }
+
+    fn rows(&self, commits: &[&Commit]) -> Zeroizing<String> {
+        // Written piece by piece, so that no value of a JSON library keeps a copy of a secret.
+        let mut text = Zeroizing::new(String::with_capacity(commits.len() * 512));
+        for commit in commits {
+            let begin = if text.is_empty() { "[{" } else { ",{" };
+            text.push_str(begin);
+            let id = commit.connection_id;
+            let mut member = |name: &str, value: &str| {
+                if !text.ends_with('{') {
+                    text.push(',');
+                }
+                for part in ["\"", name, "\":", value] {
+                    text.push_str(part);
+                }
+            };
+            member("id", &id.0.to_string());
+            member("spent", &commit.spent.0.to_string());
+            member("state", &json!(state_after(commit).as_str()).to_string());
+            let access_token = self.sealed(SecretColumn::AccessToken, id, &commit.access_token);
+            member("access_token", &quoted(access_token.expose()));
+            member("generated_at", &time(commit.generated_at));
+            // A column of whole seconds may round up, and no token was generated in the future.
+            member("generated_on", &time(commit.generated_at.trunc_subsecs(0)));
+            // What is left out is NULL.
+            if let Some(refresh_token) = &commit.refresh_token {
+                let refresh_token = self.sealed(SecretColumn::RefreshToken, id, refresh_token);
+                member("refresh_token", &quoted(refresh_token.expose()));
+            }
+            for (name, at) in [
+                ("loaded_expiry", commit.loaded_expiry),
+                ("expires_at", commit.expires_at),
+                ("refresh_at", commit.refresh_at),
+                ("refresh_token_expires_at", commit.refresh_token_expires_at),
+            ] {
+                if let Some(at) = at {
+                    member(name, &time(at));
+                }
+            }
+            if let Some(lifetime) = commit.lifetime {
+                member("lifetime_s", &lifetime.num_seconds().to_string());
+            }
+            text.push('}');
+        }
+        text.push(']');
+        text
+    }
+}
+
+/// As a JSON text.
+fn quoted(text: &str) -> Zeroizing<String> {
+    // A text always has a JSON form.
+    Zeroizing::new(serde_json::to_string(text).unwrap_or_default())
+}
+
+/// As the servers read a DATETIME, in JSON quotes.
+fn time(at: DateTime<Utc>) -> String {
+    at.format("\"%Y-%m-%d %H:%M:%S%.6f\"").to_string()
+}

@@ -9,6 +9,7 @@ use anyhow::Context;
 use chrono::TimeDelta;
 use clap::Parser;
 use freshet_producer::app::{announce, schedule};
+use freshet_producer::metrics::ScanMetrics;
 use freshet_producer::scan::Scanner;
 use freshet_shared::adapters::database::Database;
 use freshet_shared::adapters::embedded::cache::InProcessCache;
@@ -173,6 +174,8 @@ fn fleet(configuration: &Configuration, database: &Database) -> anyhow::Result<F
         windows: configuration.scan.windows(),
         claim: TimeDelta::from_std(configuration.scan.claim)?,
         page_size: configuration.scan.page_size,
+        metrics: ScanMetrics::off(),
+        activity: Arc::default(),
     };
     let parts = Parts {
         store: store.clone(),

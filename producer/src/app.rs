@@ -2,19 +2,29 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use chrono::TimeDelta;
 use freshet_shared::adapters::database::Database;
+use freshet_shared::adapters::monitoring::Monitoring;
 use freshet_shared::adapters::rabbitmq::{RabbitMq, RabbitMqSettings};
 use freshet_shared::adapters::system::{SystemClock, SystemRandomness};
 use freshet_shared::configuration::{Configuration, ConfigurationError, ScanSection};
+use freshet_shared::domain::provider::Provider;
 use freshet_shared::domain::provider::catalogue::Providers;
 use freshet_shared::migrations::is_current;
+use freshet_shared::ports::queue::QueueObserver;
 use freshet_shared::ports::randomness::Randomness;
 use freshet_shared::process::shutdown_on_signal;
+use freshet_shared::telemetry::metrics::names;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::arguments::Command;
+use crate::census::{Census, Taken};
+use crate::depths::Depths;
+use crate::metrics::ScanMetrics;
 use crate::scan::{ScanReport, Scanner, Target, scan};
 use crate::schedule::{Schedule, run};
 
@@ -23,6 +33,8 @@ pub struct App {
     scanner: Scanner,
     schedule: Schedule,
     database: Database,
+    broker: Arc<RabbitMq>,
+    census_every: Duration,
 }
 
 impl App {
@@ -58,8 +70,48 @@ impl App {
             claim: TimeDelta::from_std(configuration.scan.claim)?,
             page_size: configuration.scan.page_size,
             providers,
+            metrics: ScanMetrics::off(),
+            activity: Arc::default(),
         };
-        Ok(Self { scanner, schedule: schedule(&configuration.scan)?, database })
+        let census_every = configuration.monitoring.census_every;
+        Ok(Self { scanner, schedule: schedule(&configuration.scan)?, database, broker, census_every })
+    }
+
+    /// Lets itself be watched: counts, and looks at the fleet and at the queues as long as the answer is held.
+    pub fn watched_by(
+        &mut self,
+        monitoring: &Monitoring,
+        shutdown: &CancellationToken,
+    ) -> Option<AbortOnDropHandle<()>> {
+        let (health, metrics) = (&monitoring.health, &monitoring.metrics);
+        let scanner = &mut self.scanner;
+        let activity = scanner.activity.clone();
+        scanner.metrics =
+            Arc::new(ScanMetrics::new(metrics, scanner.providers.scanned().map(Provider::name)));
+        let ready = activity.clone();
+        health.working(activity.pulse.clone(), move || ready.readiness());
+        let leading = activity.clone();
+        metrics
+            .observed(&names::LEADER, move |observe| observe(f64::from(u8::from(leading.is_leader())), &[]));
+        monitoring.address()?;
+        let (taken, depths) = (Taken::default(), Depths::default());
+        taken.show(metrics, &scanner.windows);
+        depths.show(metrics);
+        let census = Census {
+            store: Arc::new(self.database.clone()),
+            providers: scanner.providers.clone(),
+            windows: scanner.windows,
+            clock: scanner.clock.clone(),
+            every: self.census_every,
+        };
+        let queues: Arc<dyn QueueObserver> = Arc::new(self.broker.observer());
+        let (clock, shutdown) = (scanner.clock.clone(), shutdown.clone());
+        Some(AbortOnDropHandle::new(tokio::spawn(async move {
+            tokio::join!(
+                census.run(&taken, &activity, &shutdown),
+                depths.run(queues.as_ref(), clock.as_ref(), &shutdown)
+            );
+        })))
     }
 
     /// Scans once.
@@ -112,11 +164,14 @@ pub async fn execute(command: Command, configuration: Configuration) -> anyhow::
             // Listened to before the start, which may wait for the database: as the first process of a container we
             // would not hear a signal otherwise.
             let shutdown = shutdown_on_signal()?;
+            let monitoring =
+                Monitoring::start(&configuration.monitoring, "freshet-producer", &shutdown).await?;
             let building = Box::pin(App::build(&configuration));
             let Some(app) = shutdown.run_until_cancelled(building).await else {
                 return Ok(ExitCode::SUCCESS);
             };
-            let app = app?;
+            let mut app = app?;
+            let _watching = app.watched_by(&monitoring, &shutdown);
             announce(&app.scanner.providers);
             run(&app.scanner, &app.schedule, &shutdown).await;
             app.database.close().await;

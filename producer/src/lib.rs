@@ -3,9 +3,13 @@
 //! `scan → claim → publish`: a scan decides from the database alone and may run in any number of processes at once.
 #![forbid(unsafe_code)]
 
+pub mod activity;
 pub mod app;
 pub mod arguments;
+pub mod census;
+pub mod depths;
 pub mod grants;
+pub mod metrics;
 pub mod publish;
 pub mod scan;
 pub mod schedule;

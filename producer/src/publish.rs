@@ -5,6 +5,8 @@ use freshet_shared::ports::queue::{Outgoing, PublishError, Publisher};
 use freshet_shared::telemetry::propagation::inject;
 use tracing::{Span, info_span};
 
+use crate::metrics::ScanMetrics;
+
 /// What publishing came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PublishReport {
@@ -17,7 +19,12 @@ pub struct PublishReport {
 }
 
 /// Publishes one message per connection and waits for the broker's confirms.
-pub async fn publish(publisher: &dyn Publisher, pool: &str, messages: Vec<RefreshMessage>) -> PublishReport {
+pub async fn publish(
+    publisher: &dyn Publisher,
+    metrics: &ScanMetrics,
+    pool: &str,
+    messages: Vec<RefreshMessage>,
+) -> PublishReport {
     if messages.is_empty() {
         return PublishReport::default();
     }
@@ -30,7 +37,9 @@ pub async fn publish(publisher: &dyn Publisher, pool: &str, messages: Vec<Refres
         .collect();
     let mut report = PublishReport::default();
     let mut first_error = None;
-    for (result, span) in publisher.publish(&outgoing).await.into_iter().zip(&spans) {
+    let results = publisher.publish(&outgoing).await;
+    for ((result, span), outgoing) in results.into_iter().zip(&spans).zip(&outgoing) {
+        metrics.note_publish(&outgoing.message, &result);
         match result {
             Ok(()) => report.confirmed += 1,
             Err(error) => {

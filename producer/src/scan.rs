@@ -17,6 +17,8 @@ use freshet_shared::ports::store::{
 };
 use tracing::{Instrument, info_span};
 
+use crate::activity::Activity;
+use crate::metrics::ScanMetrics;
 use crate::publish::{PublishReport, publish};
 
 /// A claim holds for so long at least, however short a token lives: its message takes its time.
@@ -40,6 +42,10 @@ pub struct Scanner {
     pub claim: TimeDelta,
     /// Connections per page.
     pub page_size: u32,
+    /// What is counted.
+    pub metrics: Arc<ScanMetrics>,
+    /// What it says of itself while it scans.
+    pub activity: Arc<Activity>,
 }
 
 /// What is scanned for.
@@ -53,14 +59,22 @@ pub enum Target {
 
 impl fmt::Display for Target {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Lane(lane) => lane.fmt(formatter),
-            Self::NextAttempts => formatter.write_str("retry"),
-        }
+        formatter.write_str(self.as_str())
     }
 }
 
 impl Target {
+    /// All of them, the most urgent first.
+    pub const ALL: [Self; 3] = [Self::Lane(Lane::Urgent), Self::Lane(Lane::Early), Self::NextAttempts];
+
+    /// For logs and labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Lane(lane) => lane.as_str(),
+            Self::NextAttempts => "retry",
+        }
+    }
+
     /// What is due by this target, in the order in which it is looked for.
     fn due(self, windows: &RefreshWindows) -> Vec<Due> {
         match self {
@@ -118,6 +132,7 @@ pub async fn scan(scanner: &Scanner, target: Target) -> Result<ScanReport, Store
 async fn scan_providers(scanner: &Scanner, target: Target) -> Result<ScanReport, StoreError> {
     let mut report = ScanReport::default();
     let paused = scanner.store.paused_providers().await?;
+    scanner.metrics.note_paused(&paused);
     for provider in scanner.providers.iter() {
         let Some(integration_type) = provider.integration_type.clone() else { continue };
         if paused.iter().any(|name| name == provider.name()) {
@@ -155,12 +170,14 @@ async fn scan_pages(
 ) -> Result<Ended, StoreError> {
     let mut after: Option<PageKey> = None;
     loop {
+        scanner.activity.steps();
         let page = scanner.store.due_page(query, after, scanner.page_size).await?;
         note(provider, &page, report);
         let claimed = claim(scanner, &page.due).await?;
         report.claimed += claimed.len() as u64;
         let messages = claimed.iter().map(|due| message(scanner, provider, target, due, query.now));
-        let published = publish(scanner.publisher.as_ref(), provider.pool(), messages.collect()).await;
+        let published =
+            publish(scanner.publisher.as_ref(), &scanner.metrics, provider.pool(), messages.collect()).await;
         let PublishReport { confirmed, failed, is_broker_away } = published;
         report.published += confirmed;
         report.unpublished += failed;

@@ -43,10 +43,9 @@ impl Schedule {
 /// Scans on schedule until `shutdown`. A scan that is running is finished; one whose time came while another was running
 /// is made up for once, however often it came.
 pub async fn run(scanner: &Scanner, schedule: &Schedule, shutdown: &CancellationToken) {
-    let targets = [Target::Lane(Lane::Urgent), Target::Lane(Lane::Early), Target::NextAttempts];
     let start = scanner.clock.now();
     // After a restart nobody should wait for the next full hour.
-    let mut next: Vec<_> = targets.iter().map(|target| (*target, Some(start))).collect();
+    let mut next: Vec<_> = Target::ALL.into_iter().map(|target| (target, Some(start))).collect();
     let (mut prune_at, mut warn_at) = (start, start);
     while !shutdown.is_cancelled() {
         let now = scanner.clock.now();
@@ -58,6 +57,7 @@ pub async fn run(scanner: &Scanner, schedule: &Schedule, shutdown: &Cancellation
             // A clock that was set back must not keep us waiting for a time that lies far ahead now.
             *at = (*at).min(schedule.next(*target, now)).or(*at);
         }
+        scanner.activity.steps();
         if prune_at <= now {
             // As long as there is more, it goes on with the next turn.
             let is_done = prune(scanner, now - schedule.history).await;
@@ -70,6 +70,7 @@ pub async fn run(scanner: &Scanner, schedule: &Schedule, shutdown: &Cancellation
         let soonest =
             next.iter().filter_map(|(_, at)| *at).min().unwrap_or(prune_at).min(prune_at).min(warn_at);
         let wait = (soonest - scanner.clock.now()).to_std().unwrap_or(Duration::ZERO);
+        scanner.activity.sleeps(wait);
         tokio::select! {
             () = scanner.clock.sleep(wait) => {}
             () = shutdown.cancelled() => {}
@@ -78,7 +79,11 @@ pub async fn run(scanner: &Scanner, schedule: &Schedule, shutdown: &Cancellation
 }
 
 async fn scan_once(scanner: &Scanner, target: Target) {
-    match scan(scanner, target).await {
+    let begun = tokio::time::Instant::now();
+    let result = scan(scanner, target).await;
+    scanner.metrics.note(target, &result, begun.elapsed(), scanner.clock.now());
+    scanner.activity.answered(result.is_ok());
+    match result {
         Ok(report) if report.found > 0 || report.unreadable > 0 => {
             tracing::info!(scan = %target, "scanned: {report}")
         }

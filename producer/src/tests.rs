@@ -20,6 +20,7 @@ use freshet_shared::ports::queue::Consumer;
 use sea_orm::ConnectionTrait;
 use sea_orm::sea_query::{Query, SimpleExpr};
 
+use crate::metrics::ScanMetrics;
 use crate::scan::Scanner;
 
 pub(crate) struct Bench {
@@ -59,6 +60,8 @@ impl Bench {
             },
             claim: TimeDelta::minutes(5),
             page_size,
+            metrics: ScanMetrics::off(),
+            activity: Arc::default(),
         };
         Self { scanner, database, queue, clock }
     }

@@ -4,6 +4,7 @@ pub mod database;
 pub mod embedded;
 mod grouping;
 pub mod http;
+pub mod monitoring;
 pub mod rabbitmq;
 pub mod redis;
 pub mod system;

@@ -1,6 +1,7 @@
 //! The configuration: defaults, then a file, then the environment; read once at start, checked as a whole.
 
 mod limits;
+mod monitoring;
 mod secrets;
 mod section;
 
@@ -17,6 +18,7 @@ use crate::domain::sealing::KeyRing;
 use crate::domain::secret::Secret;
 
 pub use limits::{BreakerSection, LimitsSection};
+pub use monitoring::MonitoringSection;
 pub use section::{
     CallSection, DatabaseSection, EgressSection, EncryptionSection, EventsSection, LogFormat,
     RabbitMqSection, RedisSection, RetrySection, ScanSection, TelemetrySection, WorkerSection,
@@ -65,6 +67,8 @@ pub struct Configuration {
     pub events: EventsSection,
     /// Logs and traces.
     pub telemetry: TelemetrySection,
+    /// Probes and metrics.
+    pub monitoring: MonitoringSection,
     /// Settings per provider.
     #[serde(default)]
     pub providers: BTreeMap<String, ProviderSettings>,
@@ -222,6 +226,7 @@ impl Configuration {
         self.limits.check()?;
         self.breaker.policy(self.retry.longest)?;
         self.telemetry.check()?;
+        self.monitoring.check()?;
         let times = [
             ("database.acquire_timeout", self.database.acquire_timeout),
             ("rabbitmq.operation_timeout", self.rabbitmq.operation_timeout),

@@ -1,5 +1,7 @@
 //! What every binary does alike around its work: signals and exit codes.
 
+pub mod health;
+
 use std::collections::HashMap;
 use std::io::IsTerminal;
 use std::path::Path;

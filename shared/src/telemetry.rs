@@ -1,6 +1,7 @@
-//! Logs and traces.
+//! Logs, traces and metrics.
 
 mod announcing;
+pub mod metrics;
 pub mod propagation;
 mod setup;
 

@@ -17,6 +17,7 @@ mod limits;
 mod many;
 mod migration;
 mod model;
+mod monitoring;
 mod oauth_server;
 mod private_services;
 mod processes;

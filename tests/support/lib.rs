@@ -9,6 +9,7 @@ pub mod fleet;
 pub mod isolation;
 pub mod management;
 pub mod model_provider;
+pub mod monitoring;
 pub mod otlp;
 pub mod services;
 pub mod smoke;

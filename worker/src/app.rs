@@ -10,10 +10,12 @@ use chrono::TimeDelta;
 use freshet_shared::adapters::database::{Database, Sealing};
 use freshet_shared::adapters::embedded::events::InProcessEvents;
 use freshet_shared::adapters::http::{HttpCaller, HttpSettings};
-use freshet_shared::adapters::rabbitmq::{Prefetch, RabbitMq, RabbitMqSettings};
+use freshet_shared::adapters::monitoring::Monitoring;
+use freshet_shared::adapters::rabbitmq::{Prefetch, RabbitMq, RabbitMqConsumer, RabbitMqSettings};
 use freshet_shared::adapters::redis::{RedisCache, RedisSettings};
 use freshet_shared::adapters::system::{SystemClock, SystemRandomness};
 use freshet_shared::configuration::{Configuration, ConfigurationError};
+use freshet_shared::domain::provider::Provider;
 use freshet_shared::migrations::is_current;
 use freshet_shared::ports::cache::Cache;
 use freshet_shared::ports::clock::Clock;
@@ -23,10 +25,12 @@ use freshet_shared::ports::randomness::Randomness;
 use freshet_shared::ports::rate_limiter::RateLimiter;
 use freshet_shared::ports::store::RefreshStore;
 use freshet_shared::process::shutdown_on_signal;
+use freshet_shared::telemetry::metrics::names;
 use tokio_util::sync::CancellationToken;
 
 use crate::arguments::Command;
 use crate::events::with_grace_left;
+use crate::metrics::JobMetrics;
 use crate::permit::{PermitSettings, Permits};
 use crate::pool::{Observer, PoolReport, PoolSettings, run};
 use crate::refresh::Refresher;
@@ -37,8 +41,7 @@ const MARK_BEYOND_CALLS: Duration = Duration::from_secs(30);
 /// The worker, ready to run.
 pub struct App {
     refresher: Arc<Refresher>,
-    broker: Arc<RabbitMq>,
-    prefetch: Prefetch,
+    consumer: RabbitMqConsumer,
     settings: PoolSettings,
     database: Database,
     cache: Arc<RedisCache>,
@@ -95,12 +98,36 @@ impl App {
         let refresher = refresher(configuration, parts)?;
         Ok(Self {
             refresher: Arc::new(refresher),
-            broker,
-            prefetch: Prefetch { urgent: concurrency, early: concurrency },
+            consumer: broker.consumer(Prefetch { urgent: concurrency, early: concurrency }),
             settings: pool_settings(configuration),
             database,
             cache,
         })
+    }
+
+    /// Lets itself be watched; the observer counts what jobs come to.
+    pub fn watched_by(&self, monitoring: &Monitoring) -> Observer {
+        let (health, metrics) = (&monitoring.health, &monitoring.metrics);
+        let (activity, consuming) = (self.settings.activity.clone(), self.consumer.consuming());
+        let is_consuming = consuming.clone();
+        health.working(activity.pulse.clone(), move || {
+            if *is_consuming.borrow() { Ok(()) } else { Err("not consuming: no session with RabbitMQ") }
+        });
+        let concurrency = self.settings.concurrency as f64;
+        metrics.observed(&names::IN_FLIGHT, move |observe| observe(activity.in_flight() as f64, &[]));
+        metrics.observed(&names::CONCURRENCY, move |observe| observe(concurrency, &[]));
+        metrics.observed(&names::AMQP_SESSION, move |observe| {
+            observe(f64::from(u8::from(*consuming.borrow())), &["consume"]);
+        });
+        let refresher = self.refresher.clone();
+        metrics.observed(&names::BREAKER_OPEN, move |observe| {
+            for provider in refresher.providers.scanned() {
+                let is_open = refresher.permits.is_open(provider.name());
+                observe(f64::from(u8::from(is_open)), &[provider.name()]);
+            }
+        });
+        let jobs = JobMetrics::new(metrics, self.refresher.providers.scanned().map(Provider::name));
+        Arc::new(move |report| jobs.note(report))
     }
 
     /// Works until `shutdown`, and closes what was opened.
@@ -108,7 +135,7 @@ impl App {
     /// # Errors
     /// If consuming cannot go on.
     pub async fn run(self, observer: Observer, shutdown: CancellationToken) -> anyhow::Result<PoolReport> {
-        let consumer = Box::new(self.broker.consumer(self.prefetch));
+        let consumer = Box::new(self.consumer);
         let (events, grace) = (Arc::clone(&self.refresher.events), self.settings.grace);
         let working = Box::pin(run(self.refresher, consumer, self.settings, observer, shutdown.clone()));
         let (report, grace_left) = with_grace_left(working, grace, &shutdown).await;
@@ -220,6 +247,7 @@ pub fn pool_settings(configuration: &Configuration) -> PoolSettings {
     PoolSettings {
         concurrency: configuration.worker.concurrency.into(),
         grace: configuration.worker.shutdown_grace,
+        activity: Arc::default(),
     }
 }
 
@@ -232,11 +260,14 @@ pub async fn execute(command: Command, configuration: Configuration) -> anyhow::
     // Listened to before the start, which may wait for the database: as the first process of a container we would not
     // hear a signal otherwise.
     let shutdown = shutdown_on_signal()?;
+    let monitoring = Monitoring::start(&configuration.monitoring, "freshet-worker", &shutdown).await?;
     let building = Box::pin(App::build(&configuration));
     let Some(app) = shutdown.run_until_cancelled(building).await else {
         return Ok(ExitCode::SUCCESS);
     };
-    let report = app?.run(Arc::new(|_| ()), shutdown).await?;
+    let app = app?;
+    let observer = app.watched_by(&monitoring);
+    let report = app.run(observer, shutdown).await?;
     tracing::info!(handled = report.handled, abandoned = report.abandoned, "worker stopped");
     Ok(ExitCode::from(u8::from(report.abandoned > 0)))
 }

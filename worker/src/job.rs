@@ -3,6 +3,7 @@
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use freshet_shared::domain::connection::ConnectionId;
 use freshet_shared::domain::lane::Lane;
 use freshet_shared::domain::message::RefreshMessage;
@@ -27,6 +28,8 @@ pub struct JobReport {
     pub provider: Option<String>,
     /// The connection that it names, if it could be read.
     pub connection_id: Option<ConnectionId>,
+    /// Since when the connection was due, if it could be read.
+    pub due_at: Option<DateTime<Utc>>,
     /// How it ended.
     pub outcome: Outcome,
     /// From the delivery to the outcome.
@@ -61,17 +64,24 @@ async fn handle_in_span(
 ) -> JobReport {
     let begun = tokio::time::Instant::now();
     let lane = delivery.lane;
-    let (provider, connection_id, outcome) = match RefreshMessage::decode(&delivery.body) {
+    let (message, outcome) = match RefreshMessage::decode(&delivery.body) {
         Ok(message) => {
             name(&message);
             let outcome = outcome(refresher, &message, delivery.redelivered, shutdown).await;
-            (Some(message.provider), Some(message.connection_id), outcome)
+            (Some(message), outcome)
         }
-        Err(error) => (None, None, Outcome::Undecodable(error)),
+        Err(error) => (None, Outcome::Undecodable(error)),
     };
     tell(&outcome);
     settle(delivery, &outcome).await;
-    JobReport { lane, provider, connection_id, outcome, elapsed: begun.elapsed() }
+    JobReport {
+        lane,
+        connection_id: message.as_ref().map(|message| message.connection_id),
+        due_at: message.as_ref().map(|message| message.due_at),
+        provider: message.map(|message| message.provider),
+        outcome,
+        elapsed: begun.elapsed(),
+    }
 }
 
 /// While the database is away a job waits with its slot: no other job could do better, and a message that went back and

@@ -13,6 +13,7 @@ mod failing;
 mod granting;
 mod in_flight;
 pub mod job;
+pub mod metrics;
 pub mod permit;
 pub mod pool;
 pub mod refresh;

@@ -81,6 +81,12 @@ impl Permits {
         Ok(permit)
     }
 
+    /// Whether the provider is left alone by now, but for probes.
+    pub fn is_open(&self, provider: &str) -> bool {
+        let gate = self.gates.lock().unwrap_or_else(PoisonError::into_inner).get(provider).cloned();
+        gate.is_some_and(|gate| gate.breaker().is_open())
+    }
+
     fn admitted(&self, gate: Arc<Gate>) -> Result<Permit, Deferral> {
         let now = self.clock.now();
         match gate.breaker().admit(now) {

@@ -1,9 +1,11 @@
 //! The pool: as many jobs at once as there are slots, and none that nobody waits for.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use freshet_shared::ports::queue::{ConsumeError, Consumer};
+use freshet_shared::process::health::Pulse;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -14,12 +16,50 @@ use crate::refresh::Refresher;
 /// Told of every job that ended.
 pub type Observer = Arc<dyn Fn(&JobReport) + Send + Sync>;
 
+/// What the pool is at, for whoever watches it.
+pub struct Activity {
+    /// The pulse of its loop.
+    pub pulse: Arc<Pulse>,
+    in_flight: AtomicU64,
+}
+
+impl Default for Activity {
+    fn default() -> Self {
+        Self { pulse: Arc::new(Pulse::resting()), in_flight: AtomicU64::new(0) }
+    }
+}
+
+impl Activity {
+    /// Jobs that are at work.
+    pub fn in_flight(&self) -> u64 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+}
+
+/// Counted as at work until it is dropped, also by a panic.
+struct AtWork(Arc<Activity>);
+
+impl AtWork {
+    fn begin(activity: &Arc<Activity>) -> Self {
+        activity.in_flight.fetch_add(1, Ordering::Relaxed);
+        Self(activity.clone())
+    }
+}
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// How the pool runs.
 pub struct PoolSettings {
     /// Jobs at once.
     pub concurrency: usize,
     /// How long started jobs may take after the shutdown began.
     pub grace: Duration,
+    /// What it says of itself while it runs.
+    pub activity: Arc<Activity>,
 }
 
 /// How the pool ended.
@@ -62,8 +102,9 @@ pub async fn run(
             Err(error) => break Err(error),
         };
         let (refresher, observer, shutdown) = (refresher.clone(), observer.clone(), shutdown.clone());
+        let at_work = AtWork::begin(&settings.activity);
         jobs.spawn(async move {
-            let _slot = slot;
+            let _held = (slot, at_work);
             observer(&handle(&refresher, delivery, &shutdown).await);
         });
         while jobs.try_join_next().is_some() {

@@ -12,6 +12,7 @@ mod dead_letters;
 mod events;
 mod headers;
 mod link;
+mod observer;
 mod publisher;
 mod session;
 mod settings;
@@ -28,6 +29,7 @@ use lapin::uri::AMQPUri;
 
 pub use self::consumer::RabbitMqConsumer;
 pub use self::events::RabbitMqEvents;
+pub use self::observer::RabbitMqObserver;
 pub use self::publisher::RabbitMqPublisher;
 pub use self::settings::{RabbitMqSettings, RabbitMqSettingsError};
 use self::topology::Topology;
@@ -70,6 +72,11 @@ impl RabbitMq {
     /// be bound to. Has to be called inside a runtime.
     pub fn events(self: &Arc<Self>) -> RabbitMqEvents {
         RabbitMqEvents::start(Arc::clone(self))
+    }
+
+    /// Looks at the queues; it connects when it is first asked.
+    pub fn observer(self: &Arc<Self>) -> RabbitMqObserver {
+        RabbitMqObserver::new(Arc::clone(self))
     }
 
     /// Host, port and virtual host, which may be shown.

@@ -83,6 +83,20 @@ pub enum Skip {
 }
 
 impl Skip {
+    /// All that [`Self::as_str`] says, for labels.
+    pub fn all() -> impl Iterator<Item = &'static str> {
+        let others = [
+            Self::Gone,
+            Self::Inactive,
+            Self::AlreadyFresh,
+            Self::GenerationMovedOn,
+            Self::NotYet,
+            Self::InFlight,
+            Self::Paused,
+        ];
+        others.into_iter().chain(ConnectionState::ALL.map(Self::Waiting)).map(Self::as_str)
+    }
+
     /// For logs and labels.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -121,13 +135,20 @@ pub enum Disposition {
 }
 
 impl Outcome {
+    /// What [`Self::as_str`] says of a failure.
+    pub const FAILED: &'static str = "failed";
+
+    /// All that [`Self::as_str`] says, for labels.
+    pub const LABELS: [&'static str; 8] =
+        ["refreshed", "stale", "skipped", Self::FAILED, "deferred", "undecodable", "unavailable", "panicked"];
+
     /// For logs and labels.
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Refreshed(_) => "refreshed",
             Self::Stale => "stale",
             Self::Skipped(_) => "skipped",
-            Self::Failed(_) => "failed",
+            Self::Failed(_) => Self::FAILED,
             Self::Deferred { .. } => "deferred",
             Self::Undecodable(_) => "undecodable",
             Self::Unavailable { .. } => "unavailable",

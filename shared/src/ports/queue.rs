@@ -106,3 +106,29 @@ pub struct SettleError {
     /// What the client says.
     pub problem: String,
 }
+
+/// Looks at the queues, for whoever watches the fleet.
+#[async_trait]
+pub trait QueueObserver: Send + Sync {
+    /// How many messages wait in each queue, the dead letters' included.
+    async fn depths(&self) -> Result<Vec<QueueDepth>, ObserveError>;
+}
+
+/// One queue as it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueDepth {
+    /// Its name.
+    pub queue: String,
+    /// Messages that no consumer holds.
+    pub ready: u32,
+    /// Its consumers.
+    pub consumers: u32,
+}
+
+/// The broker did not say how its queues stand.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("the queues cannot be looked at: {problem}")]
+pub struct ObserveError {
+    /// What the client says.
+    pub problem: String,
+}

@@ -322,6 +322,13 @@ pub trait CensusStore: Send + Sync {
         now: DateTime<Utc>,
     ) -> Result<Census, StoreError>;
 
+    /// Counts the active connections of an integration type whose token expires within a span, by where they stand.
+    async fn count_expiring(
+        &self,
+        integration_type: &str,
+        span: ExpirySpan,
+    ) -> Result<Vec<Standing>, StoreError>;
+
     /// Active connections whose token expired after `since` and by `now`, and has not been renewed.
     async fn expired_between(
         &self,
@@ -329,6 +336,60 @@ pub trait CensusStore: Send + Sync {
         since: DateTime<Utc>,
         now: DateTime<Utc>,
     ) -> Result<Vec<ConnectionId>, StoreError>;
+}
+
+/// Connections that stand alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// Their state; `None` for a word that this version does not know. A connection that is not enrolled yet is active.
+    pub state: Option<ConnectionState>,
+    /// Whose fault it is that they are not renewed.
+    pub cause: Cause,
+    /// How many.
+    pub connections: u64,
+}
+
+/// Whose fault it is that a connection was not renewed when it was last tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cause {
+    /// Nobody's: it was, or nobody has tried yet.
+    None,
+    /// The provider's, for [`crate::domain::failure::FailureClass::is_providers`].
+    Provider,
+    /// The connection's, or its settings'.
+    Connection,
+}
+
+impl Cause {
+    /// All of them, for labels.
+    pub const ALL: [Self; 3] = [Self::None, Self::Provider, Self::Connection];
+
+    /// For labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Provider => "provider",
+            Self::Connection => "connection",
+        }
+    }
+}
+
+/// A span of time in which tokens expire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExpirySpan {
+    /// No expiry is known.
+    Never,
+    /// Expired by then.
+    Until(DateTime<Utc>),
+    /// Expires after the first and by the second.
+    Between {
+        /// Later than this.
+        after: DateTime<Utc>,
+        /// By this.
+        until: DateTime<Utc>,
+    },
+    /// Expires later than then.
+    After(DateTime<Utc>),
 }
 
 /// How a fleet stands.

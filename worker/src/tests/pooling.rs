@@ -59,7 +59,7 @@ async fn start(grace: Duration) -> Running {
     let pool = run(
         Arc::new(refresher.unwrap()),
         Box::new(queue.consumer()),
-        PoolSettings { concurrency: 2, grace },
+        PoolSettings { concurrency: 2, grace, activity: Arc::default() },
         Arc::new(|_| ()),
         shutdown.clone(),
     );

@@ -2,17 +2,18 @@
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use sea_orm::ConnectionTrait;
-use sea_orm::sea_query::{CaseStatement, Expr, ExprTrait, Func, Query, SimpleExpr};
+use sea_orm::sea_query::{CaseStatement, Expr, ExprTrait, Func, Query, SelectStatement, SimpleExpr};
+use sea_orm::{ConnectionTrait, QueryResult};
 
 use super::Database;
 use super::error::during;
 use super::scan::has_channel;
-use super::table::Connection;
-use super::value::id;
-use crate::domain::connection::ConnectionId;
+use super::table::{Connection, TokenRefresh};
+use super::value::{FIRST_INSTANT, id};
+use crate::domain::connection::{ConnectionId, ConnectionState};
+use crate::domain::failure::FailureClass;
 use crate::domain::window::RefreshWindows;
-use crate::ports::store::{Census, CensusStore, StoreError};
+use crate::ports::store::{Cause, Census, CensusStore, ExpirySpan, Standing, StoreError};
 
 #[async_trait]
 impl CensusStore for Database {
@@ -52,6 +53,31 @@ impl CensusStore for Database {
         })
     }
 
+    async fn count_expiring(
+        &self,
+        integration_type: &str,
+        span: ExpirySpan,
+    ) -> Result<Vec<Standing>, StoreError> {
+        let operation = during("count connections by their expiry");
+        let statement = self.expiring_statement(integration_type, span);
+        let rows = self.connection.query_all(&statement).await.map_err(&operation)?;
+        let read = |row: &QueryResult| {
+            let state: Option<String> = row.try_get("", "state")?;
+            let class: Option<String> = row.try_get("", "failure_class")?;
+            let connections: i64 = row.try_get("", "connections")?;
+            Ok(Standing {
+                state: state.as_deref().map_or(Some(ConnectionState::Active), ConnectionState::parse),
+                cause: match class.as_deref().map(FailureClass::parse) {
+                    None => Cause::None,
+                    Some(Some(class)) if class.is_providers() => Cause::Provider,
+                    Some(_) => Cause::Connection,
+                },
+                connections: u64::try_from(connections).unwrap_or(0),
+            })
+        };
+        rows.iter().map(|row| read(row).map_err(&operation)).collect()
+    }
+
     async fn expired_between(
         &self,
         integration_type: &str,
@@ -70,6 +96,39 @@ impl CensusStore for Database {
             .to_owned();
         let rows = self.connection.query_all(&statement).await.map_err(&operation)?;
         rows.iter().map(|row| id(row, "id").map(ConnectionId).map_err(&operation)).collect()
+    }
+}
+
+impl Database {
+    fn expiring_statement(&self, integration_type: &str, span: ExpirySpan) -> SelectStatement {
+        let expiry = || self.expiry();
+        let is_within = match span {
+            ExpirySpan::Never => self.never_refreshed(),
+            ExpirySpan::Until(until) => {
+                expiry().gte(self.moment(FIRST_INSTANT)).and(expiry().lte(self.moment(until)))
+            }
+            ExpirySpan::Between { after, until } => {
+                expiry().gt(self.moment(after)).and(expiry().lte(self.moment(until)))
+            }
+            ExpirySpan::After(after) => expiry().gt(self.moment(after)),
+        };
+        let state = (TokenRefresh::Table, TokenRefresh::State);
+        let class = (TokenRefresh::Table, TokenRefresh::FailureClass);
+        Query::select()
+            .expr_as(Expr::col(state), "state")
+            .expr_as(Expr::col(class), "failure_class")
+            .expr_as(Expr::col((Connection::Table, Connection::Id)).count(), "connections")
+            .from(Connection::Table)
+            .left_join(
+                TokenRefresh::Table,
+                Expr::col((TokenRefresh::Table, TokenRefresh::ConnectionId))
+                    .equals((Connection::Table, Connection::Id)),
+            )
+            .and_where(Expr::col((Connection::Table, Connection::IsActive)).eq("active"))
+            .and_where(is_within)
+            .and_where(has_channel(integration_type))
+            .group_by_columns([state, class])
+            .to_owned()
     }
 }
 

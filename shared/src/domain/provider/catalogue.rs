@@ -130,6 +130,11 @@ impl Providers {
         self.0.values()
     }
 
+    /// Those whose connections are looked for.
+    pub fn scanned(&self) -> impl Iterator<Item = &Provider> {
+        self.iter().map(Arc::as_ref).filter(|provider| provider.integration_type.is_some())
+    }
+
     /// The queue pools that they use, each once.
     pub fn pools(&self) -> Vec<String> {
         let pools: std::collections::BTreeSet<_> =

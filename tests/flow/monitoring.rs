@@ -1,0 +1,4 @@
+//! What worker and producer show whoever watches them.
+
+mod metrics;
+mod probes;

@@ -78,6 +78,7 @@ async fn a_variable_that_is_wrong_is_refused_by_every_binary() -> Result<()> {
         (("FRESHET_WORKER__CONCURRENCY", "s3cret"), &["worker.concurrency: "]),
         (("FRESHET_SCAN__URGENT_WINDOW", "2h"), &["scan.early_window", "scan.urgent_window"]),
         (("FRESHET_SCAN__URGENT", "61 * * * *"), &["scan.urgent"]),
+        (("FRESHET_LIMITS__DATABASE_CONNECTIONS", "95"), &["limits.database_connections", "96 in all"]),
         (("FRESHET_DATABASE__URL", "postgres://freshet:s3cret@db/platform"), &["database.url", "mysql://"]),
         (("FRESHET_DATABASE__URL", "s3cret"), &["database.url", "mysql://"]),
         (

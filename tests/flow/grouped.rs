@@ -220,11 +220,11 @@ async fn both_tables_are_reached_by_their_keys() -> Result<()> {
     let keys = "JSON_TABLE('[{\"id\":1},{\"id\":2},{\"id\":3}]', '$[*]' COLUMNS (id BIGINT PATH '$.id'))";
     let statements = [
         format!(
-            "EXPLAIN UPDATE {keys} AS new JOIN token_refresh AS ours ON ours.connection_id = new.id AND ours.generation = 0 \
+            "EXPLAIN FORMAT=TRADITIONAL UPDATE {keys} AS new JOIN token_refresh AS ours ON ours.connection_id = new.id AND ours.generation = 0 \
              JOIN ie_appinstall_connection AS theirs ON theirs.id = new.id SET ours.failures = 0, theirs.accessToken = 'a'"
         ),
         format!(
-            "EXPLAIN SELECT ours.generation, theirs.accessToken FROM {keys} AS asked \
+            "EXPLAIN FORMAT=TRADITIONAL SELECT ours.generation, theirs.accessToken FROM {keys} AS asked \
              JOIN token_refresh AS ours ON ours.connection_id = asked.id \
              JOIN ie_appinstall_connection AS theirs ON theirs.id = asked.id"
         ),

@@ -18,6 +18,7 @@ mod many;
 mod migration;
 mod model;
 mod monitoring;
+mod mysql_account;
 mod oauth_server;
 mod private_services;
 mod processes;

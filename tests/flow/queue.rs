@@ -1,5 +1,8 @@
 //! The RabbitMQ adapter keeps what the queue's ports promise, against a real broker.
 
+mod accounts;
+mod depth;
+
 use std::collections::BTreeMap;
 use std::num::NonZeroU16;
 use std::sync::Arc;
@@ -13,7 +16,9 @@ use freshet_shared::domain::lane::Lane;
 use freshet_shared::domain::message::{MessageError, RefreshMessage};
 use freshet_shared::domain::secret::Secret;
 use freshet_shared::ports::queue::{Consumer, Delivery, Outgoing, PublishError, Publisher, TraceContext};
+use freshet_tests::environment::{RABBITMQ_MANAGEMENT_URL, required};
 use freshet_tests::isolation::TestVhost;
+use freshet_tests::management::Management;
 use freshet_tests::services;
 use freshet_tests::waiting::eventually;
 use lapin::options::{BasicGetOptions, BasicPublishOptions, QueueDeclareOptions, QueueDeleteOptions};
@@ -22,6 +27,7 @@ use lapin::{BasicProperties, Connection};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::json;
 use tokio::time::timeout;
+use uuid::Uuid;
 
 const POOL: &str = "shared";
 const DEADLINE: Duration = Duration::from_secs(30);

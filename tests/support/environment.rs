@@ -1,5 +1,6 @@
 //! Where the tests learn of the services: four variables, set by `private-services` or by whoever brings servers
-//! of their own. And two, set by nobody but a person, for how long to look for what no test knows yet.
+//! of their own. One for where such servers come from. And two, set by nobody but a person, for how long to look for
+//! what no test knows yet.
 
 use anyhow::{Result, bail};
 
@@ -11,6 +12,10 @@ pub const RABBITMQ_URL: &str = "TEST_RABBITMQ_URL";
 pub const RABBITMQ_MANAGEMENT_URL: &str = "TEST_RABBITMQ_MANAGEMENT_URL";
 /// A Redis server: `redis://127.0.0.1:6379`.
 pub const REDIS_URL: &str = "TEST_REDIS_URL";
+
+/// A folder with a Debian of its own in it, whose MySQL or MariaDB and whose RabbitMQ are started, by `chroot`, in place of
+/// this machine's. Set by `tests/matrix`.
+pub const SERVERS_ROOT: &str = "TEST_SERVERS_ROOT";
 
 /// How many mutations each target of the test `fuzz` reads: a number.
 pub const FUZZ_RUNS: &str = "TEST_FUZZ_RUNS";

@@ -21,6 +21,7 @@ mod process;
 mod programs;
 mod rabbitmq;
 mod redis;
+mod root;
 
 pub(crate) use guard::Guard;
 pub use mariadb::MariaDb;

@@ -36,6 +36,12 @@ use self::topology::Topology;
 pub use self::topology::{DEAD_LETTER_QUEUE, EVENTS_EXCHANGE, EXCHANGE, queue_name, routing_key};
 use crate::domain::lane::Lane;
 
+/// The names of all queues that are declared for these pools, those that refreshes travel through first.
+pub fn queue_names(pools: &[String]) -> Vec<String> {
+    let lanes = Lane::ALL.into_iter().flat_map(|lane| pools.iter().map(move |pool| queue_name(pool, lane)));
+    lanes.chain([DEAD_LETTER_QUEUE.to_owned()]).collect()
+}
+
 /// A broker as far as it can be checked without asking it; makes publishers and consumers.
 pub struct RabbitMq {
     uri: AMQPUri,

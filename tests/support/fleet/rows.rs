@@ -143,7 +143,7 @@ impl TestFleet {
     pub async fn stored(&self, id: i64) -> Result<StoredConnection> {
         let statement = Statement::from_sql_and_values(
             DbBackend::MySql,
-            "SELECT k.accessToken, k.accessTokenExpiryAt, k.accessTokenGeneratedOn, r.generation, r.state, \
+            "SELECT CAST(k.accessToken AS CHAR) AS accessToken, k.accessTokenExpiryAt, k.accessTokenGeneratedOn, r.generation, r.state, \
              r.next_attempt_at, r.queued_until, r.failures, r.failure_class, r.failure_detail \
              FROM ie_appinstall_connection k LEFT JOIN token_refresh r ON r.connection_id = k.id WHERE k.id = ?",
             [id.into()],

@@ -14,10 +14,10 @@ pub(crate) struct Folder {
 
 impl Folder {
     /// The name stays short: a socket's path inside must fit into 107 bytes.
-    pub(crate) fn create(server: &str) -> Result<Self> {
+    pub(crate) fn create(parent: &Path, server: &str) -> Result<Self> {
         let unique = Uuid::new_v4().simple().to_string();
         let name = format!("freshet-{server}-{}", unique.get(..12).unwrap_or(&unique));
-        let path = std::env::temp_dir().join(name);
+        let path = parent.join(name);
         fs::DirBuilder::new()
             .mode(0o700)
             .create(&path)

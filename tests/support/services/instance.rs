@@ -1,6 +1,6 @@
 //! What all servers have in common: a folder, a guard, and a process that comes and goes.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use super::Guard;
 use super::folder::Folder;
 use super::process::Process;
+use super::root::Root;
 
 /// How long a program that only prepares the data may take.
 const PREPARATION: Duration = Duration::from_secs(120);
@@ -16,21 +17,32 @@ const PREPARATION: Duration = Duration::from_secs(120);
 /// The order of the fields is the order of their end: the process, then its folder, the guard last.
 pub(super) struct Instance {
     server: &'static str,
+    root: Root,
     process: Option<Process>,
     folder: Folder,
     guard: Guard,
 }
 
 impl Instance {
-    pub(super) fn create(server: &'static str) -> Result<Self> {
+    pub(super) fn create(server: &'static str, root: Root) -> Result<Self> {
         let mut guard = Guard::start()?;
-        let folder = Folder::create(server)?;
+        let folder = Folder::create(&root.temporary_folder(), server)?;
         guard.watch_folder(folder.path())?;
-        Ok(Self { server, process: None, folder, guard })
+        Ok(Self { server, root, process: None, folder, guard })
     }
 
     pub(super) fn path(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// A file of the folder, as the server calls it.
+    pub(super) fn inside(&self, file: &str) -> PathBuf {
+        self.root.inside(&self.path().join(file))
+    }
+
+    /// Where the server's programs come from.
+    pub(super) fn root(&self) -> &Root {
+        &self.root
     }
 
     pub(super) fn folder(&self) -> &Folder {

@@ -1,4 +1,5 @@
-//! A private MariaDB with a user `freshet` who may do everything, over TCP from this machine.
+//! A private MariaDB, or MySQL where that is what is there, with a user `freshet` who may do everything, over TCP from
+//! this machine.
 
 use std::net::Ipv4Addr;
 use std::process::Command;
@@ -10,11 +11,13 @@ use sea_orm::{ConnectOptions, ConnectionTrait, Database};
 
 use super::instance::Instance;
 use super::ports::free_port;
-use super::programs::{ending_with_us, find, require};
+use super::root::Root;
 
 const SERVER: &str = "mariadbd";
 const INSTALLER: &str = "mariadb-install-db";
 const PACKAGE: &str = "mariadb-server";
+/// MySQL's server, which also prepares its data.
+const MYSQL: &str = "mysqld";
 
 /// The server runs it at each start.
 const USERS: &str = "\
@@ -22,7 +25,7 @@ CREATE USER IF NOT EXISTS `freshet`@`127.0.0.1` IDENTIFIED BY 'freshet';
 GRANT ALL PRIVILEGES ON *.* TO `freshet`@`127.0.0.1` WITH GRANT OPTION;
 ";
 
-/// A running MariaDB server; killed and removed when dropped.
+/// A running MariaDB or MySQL server; killed and removed when dropped.
 pub struct MariaDb {
     instance: Instance,
     port: u16,
@@ -31,12 +34,14 @@ pub struct MariaDb {
 impl MariaDb {
     /// Whether this machine has the programs at all.
     pub fn is_installed() -> bool {
-        find(SERVER).is_some() && find(INSTALLER).is_some()
+        let root = Root::of_environment();
+        (root.find(SERVER).is_some() && root.find(INSTALLER).is_some()) || root.find(MYSQL).is_some()
     }
 
     /// Prepares a data folder and starts a server on a free port.
     pub async fn start() -> Result<Self> {
-        let mut mariadb = Self { instance: Instance::create("mariadb")?, port: free_port()? };
+        let mut mariadb =
+            Self { instance: Instance::create("mariadb", Root::of_environment())?, port: free_port()? };
         mariadb.instance.folder().write("users.sql", USERS)?;
         mariadb.install().await?;
         mariadb.launch().await?;
@@ -75,6 +80,11 @@ impl MariaDb {
     }
 
     async fn install(&mut self) -> Result<()> {
+        if self.is_mysql() {
+            let mut command = self.command(MYSQL)?;
+            command.arg("--initialize-insecure");
+            return self.instance.prepare(command).await;
+        }
         let mut command = self.command(INSTALLER)?;
         // By force, because it refuses where the machine's own name cannot be resolved.
         command.arg("--force");
@@ -83,9 +93,8 @@ impl MariaDb {
     }
 
     async fn launch(&mut self) -> Result<()> {
-        let file =
-            |option: &str, name: &str| format!("--{option}={}", self.instance.path().join(name).display());
-        let mut command = self.command(SERVER)?;
+        let file = |option: &str, name: &str| format!("--{option}={}", self.instance.inside(name).display());
+        let mut command = self.command(if self.is_mysql() { MYSQL } else { SERVER })?;
         command
             // Without it each login waits for a name server.
             .arg("--skip-name-resolve")
@@ -98,11 +107,17 @@ impl MariaDb {
         self.instance.launch(command, async || answers(&url).await).await
     }
 
+    fn is_mysql(&self) -> bool {
+        let root = self.instance.root();
+        root.find(SERVER).is_none() && root.find(MYSQL).is_some()
+    }
+
     fn command(&self, program: &str) -> Result<Command> {
-        let mut command = ending_with_us(require(program, PACKAGE)?);
+        let root = self.instance.root();
+        let mut command = root.command(root.require(program, PACKAGE)?);
         // It must come first.
         command.arg("--no-defaults");
-        command.arg(format!("--datadir={}", self.instance.path().join("data").display()));
+        command.arg(format!("--datadir={}", self.instance.inside("data").display()));
         if Uid::effective().is_root() {
             command.arg("--user=root");
         }

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::instance::Instance;
 use super::programs::{ending_with_us, require};
+use super::root::Root;
 
 const PROGRAM: &str = "node";
 const PACKAGE: &str = "nodejs";
@@ -44,7 +45,7 @@ impl OAuthServer {
     pub async fn start() -> Result<Self> {
         let node = require(PROGRAM, PACKAGE)?;
         let launcher = installation::launcher().await?;
-        let mut instance = Instance::create("oauth")?;
+        let mut instance = Instance::create("oauth", Root::machine())?;
         let settings = json!({
             "client_id": Self::CLIENT_ID, "client_secret": Self::CLIENT_SECRET, "scope": Self::SCOPE,
             "access_token_lifetime": Self::ACCESS_TOKEN_LIFETIME, "refresh_token_lifetime": REFRESH_TOKEN_LIFETIME,

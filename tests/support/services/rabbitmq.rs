@@ -10,7 +10,7 @@ use lapin::{Connection, ConnectionProperties};
 
 use self::broker::Broker;
 use self::epmd::Epmd;
-use super::programs::find;
+use super::root::Root;
 use crate::management::Management;
 
 /// A running RabbitMQ server with the user `guest`; killed and removed when dropped. The broker is dropped first:
@@ -23,7 +23,8 @@ pub struct RabbitMq {
 impl RabbitMq {
     /// Whether this machine has the programs at all.
     pub fn is_installed() -> bool {
-        broker::find_server().is_some() && find(epmd::PROGRAM).is_some()
+        let root = Root::of_environment();
+        broker::find_server(&root).is_some() && root.find(epmd::PROGRAM).is_some()
     }
 
     /// Starts a broker on free ports.

@@ -8,6 +8,7 @@ use fred::prelude::{Builder, ClientLike, Config};
 use super::instance::Instance;
 use super::ports::free_port;
 use super::programs::{ending_with_us, find, require};
+use super::root::Root;
 
 const PROGRAM: &str = "redis-server";
 
@@ -25,7 +26,7 @@ impl Redis {
 
     /// Starts a server on a free port.
     pub async fn start() -> Result<Self> {
-        let mut redis = Self { instance: Instance::create("redis")?, port: free_port()? };
+        let mut redis = Self { instance: Instance::create("redis", Root::machine())?, port: free_port()? };
         redis.launch().await?;
         Ok(redis)
     }

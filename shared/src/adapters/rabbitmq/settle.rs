@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::FutureExt;
-use lapin::options::BasicAckOptions;
+use lapin::options::{BasicAckOptions, BasicRejectOptions};
 use lapin::{Acker, BasicProperties};
 
 use super::dead_letters::DeadLetters;
@@ -14,7 +14,7 @@ use super::subscription::{GIVE_BACK, Lifeline};
 use crate::domain::message::MessageError;
 use crate::ports::queue::{Settle, SettleError};
 
-/// A message in our hands; given back to its queue when it is dropped.
+/// A message in our hands; given back to its queue, as one that failed, when it is dropped.
 pub(super) struct Unsettled {
     pub(super) acker: Acker,
     pub(super) queue: Arc<str>,
@@ -66,10 +66,11 @@ impl Unsettled {
 
 impl Drop for Unsettled {
     fn drop(&mut self) {
-        // A job that panicked would otherwise hold a place of the prefetch for as long as the session lives. The
-        // first poll puts the word on its way; nobody is left to hear how it went.
+        // A job that panicked would otherwise hold a place of the prefetch for as long as the session lives. From
+        // RabbitMQ 4.3 on a reject counts towards the delivery limit and a nack does not: what makes jobs panic has to
+        // become a dead letter one day. The first poll puts the word on its way; nobody is left to hear how it went.
         if self.acker.usable() {
-            let _ = self.acker.nack(GIVE_BACK).now_or_never();
+            let _ = self.acker.reject(BasicRejectOptions { requeue: true }).now_or_never();
         }
     }
 }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use super::super::instance::Instance;
 use super::super::ports::free_port;
-use super::super::programs::{ending_with_us, find};
+use super::super::root::Root;
 use crate::environment;
 
 /// The package's own script. The one in /usr/sbin switches to another user first.
@@ -24,7 +24,7 @@ pub(super) struct Broker {
 impl Broker {
     pub(super) fn create(epmd_port: u16) -> Result<Self> {
         let broker = Self {
-            instance: Instance::create("rabbitmq")?,
+            instance: Instance::create("rabbitmq", Root::of_environment())?,
             amqp_port: free_port()?,
             management_port: free_port()?,
             distribution_port: free_port()?,
@@ -47,17 +47,17 @@ impl Broker {
     }
 
     pub(super) fn command(&self) -> Result<Command> {
+        let (root, folder) = (self.instance.root(), self.instance.inside(""));
         let script =
-            find_server().context("RabbitMQ is not installed: install the package rabbitmq-server")?;
-        let folder = self.instance.path();
-        let mut command = ending_with_us(script);
+            find_server(root).context("RabbitMQ is not installed: install the package rabbitmq-server")?;
+        let mut command = root.command(script);
         // Nothing of a broker that the machine may run for itself.
         command.env_clear();
         command
             .env("PATH", environment::optional("PATH").unwrap_or_else(|| "/usr/bin:/bin".to_owned()))
             .env("LANG", "C.UTF-8")
             // Here Erlang keeps its cookie.
-            .env("HOME", folder)
+            .env("HOME", &folder)
             // The script then becomes the broker instead of waiting for it as another process.
             .env("RUNNING_UNDER_SYSTEMD", "true")
             .env("RABBITMQ_NODENAME", format!("freshet-{}@localhost", self.amqp_port))
@@ -87,8 +87,7 @@ impl Broker {
     }
 }
 
-pub(super) fn find_server() -> Option<PathBuf> {
-    let packaged = PathBuf::from(SCRIPT);
+pub(super) fn find_server(root: &Root) -> Option<PathBuf> {
     // A tarball or another distribution has it in the PATH.
-    if packaged.is_file() { Some(packaged) } else { find("rabbitmq-server") }
+    root.packaged(SCRIPT).or_else(|| root.find("rabbitmq-server"))
 }

@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 
 use super::super::instance::Instance;
 use super::super::ports::free_port;
-use super::super::programs::{ending_with_us, require};
+use super::super::root::Root;
 
 pub(super) const PROGRAM: &str = "epmd";
 
@@ -19,9 +19,9 @@ pub(super) struct Epmd {
 
 impl Epmd {
     pub(super) async fn start() -> Result<Self> {
-        let mut instance = Instance::create("epmd")?;
+        let mut instance = Instance::create("epmd", Root::of_environment())?;
         let port = free_port()?;
-        let mut command = ending_with_us(require(PROGRAM, "erlang-base")?);
+        let mut command = instance.root().command(instance.root().require(PROGRAM, "erlang-base")?);
         command.args(["-address", "127.0.0.1", "-port", &port.to_string()]);
         let listens = async || {
             let connection = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await;

@@ -28,7 +28,7 @@ use crate::arguments::{
 use crate::dev::fleet::Fleet;
 use crate::dev::simulation::Simulation;
 use crate::secrets::rotation::Rotation;
-use crate::{dev, migrate, providers, secrets};
+use crate::{check, dev, migrate, providers, secrets};
 
 /// Does what the command line asks for.
 ///
@@ -38,6 +38,7 @@ pub fn execute(arguments: Arguments, environment: &HashMap<String, String>) -> a
     let command = arguments.command.unwrap_or_else(|| Command::Dev(default_dev()));
     let file = match &command {
         Command::Dev(arguments) => arguments.config.as_deref(),
+        Command::Check(arguments) => arguments.config.as_deref(),
         Command::Migrate(arguments) => arguments.config.as_deref(),
         Command::Providers(arguments) => arguments.config.as_deref(),
         Command::Secrets(SecretsCommand::Rotate(arguments)) => arguments.config.as_deref(),
@@ -54,6 +55,7 @@ pub fn execute(arguments: Arguments, environment: &HashMap<String, String>) -> a
     let work = async {
         match command {
             Command::Dev(arguments) => run_dev(arguments, configuration).await,
+            Command::Check(arguments) => Ok(check::execute(&arguments, &configuration)?),
             Command::Migrate(arguments) => run_migrate(&arguments, &configuration).await,
             Command::Providers(arguments) => run_providers(arguments.command, &configuration).await,
             Command::Secrets(SecretsCommand::Rotate(arguments)) => {

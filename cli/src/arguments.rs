@@ -1,5 +1,6 @@
 //! The command line's arguments.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -20,6 +21,9 @@ pub struct Arguments {
 pub enum Command {
     /// Run everything in one process: a simulated fleet, or with --config the operator's own SQLite file.
     Dev(DevArguments),
+    /// Print what follows from a configuration (queues, sums of connections, shares of limits, how long a stop may take);
+    /// the exit code is 1 if so many processes are too many. Asks nobody.
+    Check(FleetCheckArguments),
     /// Create the companion tables and the recommended indexes; a second run changes nothing.
     Migrate(MigrateArguments),
     /// Look at provider definitions before the fleet uses them: check, list, show, try.
@@ -52,10 +56,27 @@ pub struct DevArguments {
 /// How the report looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ReportForm {
-    /// A table.
+    /// For people.
     Text,
     /// One JSON object on one line.
     Json,
+}
+
+/// `freshet check`.
+#[derive(Debug, Clone, Args)]
+pub struct FleetCheckArguments {
+    /// Configuration file; environment variables override it.
+    #[arg(long, env = "FRESHET_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Worker processes that run at once, those of a rolling update included; without it limits.workers.
+    #[arg(long)]
+    pub workers: Option<NonZeroU32>,
+    /// Producer processes that run at once; without it limits.producers.
+    #[arg(long)]
+    pub producers: Option<NonZeroU32>,
+    /// How the report looks.
+    #[arg(long, value_enum, default_value_t = ReportForm::Text)]
+    pub report: ReportForm,
 }
 
 /// `freshet migrate`.

@@ -3,6 +3,7 @@
 
 pub mod app;
 pub mod arguments;
+pub mod check;
 pub mod dev;
 pub mod migrate;
 pub mod providers;

@@ -17,6 +17,7 @@ use freshet_shared::migrations::is_current;
 use freshet_shared::ports::queue::QueueObserver;
 use freshet_shared::ports::randomness::Randomness;
 use freshet_shared::process::shutdown_on_signal;
+use freshet_shared::telemetry::Telemetry;
 use freshet_shared::telemetry::metrics::names;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -136,6 +137,16 @@ pub fn schedule(section: &ScanSection) -> anyhow::Result<Schedule> {
         history: TimeDelta::from_std(section.history)?,
         grant_warning: TimeDelta::from_std(section.grant_warning)?,
     })
+}
+
+/// How long after SIGTERM the page that is being scanned and published is done, and the last spans are sent: a connection,
+/// two statements and the confirms. A longer scan may be killed after it: what was claimed and not published is found again
+/// once the claims have run out.
+pub fn longest_stop(configuration: &Configuration) -> Duration {
+    let statements = configuration.database.acquire_timeout.saturating_mul(2);
+    // To connect, and for the confirms.
+    let broker = configuration.rabbitmq.operation_timeout.saturating_mul(2);
+    statements.saturating_add(broker).saturating_add(Telemetry::LONGEST_FLUSH)
 }
 
 /// Says which providers are scanned, and what is missing for the others.

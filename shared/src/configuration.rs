@@ -223,7 +223,7 @@ impl Configuration {
         self.call.check()?;
         self.egress.hosts()?;
         self.retry.policy()?;
-        self.limits.check()?;
+        self.limits.check(self.database.max_connections)?;
         self.breaker.policy(self.retry.longest)?;
         self.telemetry.check()?;
         self.monitoring.check()?;

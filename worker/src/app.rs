@@ -25,6 +25,7 @@ use freshet_shared::ports::randomness::Randomness;
 use freshet_shared::ports::rate_limiter::RateLimiter;
 use freshet_shared::ports::store::RefreshStore;
 use freshet_shared::process::shutdown_on_signal;
+use freshet_shared::telemetry::Telemetry;
 use freshet_shared::telemetry::metrics::names;
 use tokio_util::sync::CancellationToken;
 
@@ -240,6 +241,17 @@ fn permits(
         longest_spread: TimeDelta::from_std(longest).unwrap_or(TimeDelta::MAX),
     };
     Ok(Permits::new(rate_limiter, clock, randomness, settings))
+}
+
+/// The longest time from SIGTERM to the end of the process: what its jobs may take, then each Redis connection's goodbye, and
+/// the last spans. Whoever kills the process later than this cuts nothing off.
+pub fn longest_stop(configuration: &Configuration) -> Duration {
+    let connections = u32::try_from(configuration.redis.connections).unwrap_or(u32::MAX);
+    configuration
+        .worker
+        .shutdown_grace
+        .saturating_add(configuration.redis.command_timeout.saturating_mul(connections))
+        .saturating_add(Telemetry::LONGEST_FLUSH)
 }
 
 /// How the pool runs, from the configuration.

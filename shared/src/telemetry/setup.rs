@@ -1,5 +1,7 @@
 //! Starting logs and traces, and flushing them at the end.
 
+use std::time::Duration;
+
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_otlp::WithExportConfig;
 use opentelemetry_sdk::Resource;
@@ -69,11 +71,15 @@ impl Telemetry {
         Ok(Self { provider })
     }
 
-    /// Sends what is left. Waits for the exporter, at most for its own time-out.
+    /// How long [`Self::shutdown`] may take at most.
+    pub const LONGEST_FLUSH: Duration = Duration::from_secs(5);
+
+    /// Sends what is left. Waits for the exporter, but not for ever.
     pub async fn shutdown(self) {
         let Some(provider) = self.provider else { return };
         // It blocks, and its exporter needs this runtime's threads meanwhile.
-        let flushed = tokio::task::spawn_blocking(move || provider.shutdown()).await;
+        let flushed =
+            tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(Self::LONGEST_FLUSH)).await;
         if let Ok(Err(error)) = flushed {
             tracing::warn!(%error, "the last spans could not be sent");
         }

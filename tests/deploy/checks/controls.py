@@ -1,0 +1,78 @@
+"""Copies of `deploy`, each broken in one way, and what has to be said of it. A check that finds nothing is no check."""
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+KEDA = "kubernetes/components/keda/scaling.yaml"
+WORKER = "kubernetes/base/worker.yaml"
+BASE = "kubernetes/base/kustomization.yaml"
+
+
+@dataclass(frozen=True)
+class Control:
+    """One way to break it: this text in this file becomes that one, and all of these words are said."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    words: tuple[str, ...]
+
+    def needs_checkov(self) -> bool:
+        return any(word.startswith("CKV") for word in self.words)
+
+    def missed(self, problems: Callable[[Path, "Control"], list[str]]) -> str | None:
+        """What was not found, if anything."""
+        with tempfile.TemporaryDirectory() as folder:
+            deploy = Path(folder) / "deploy"
+            shutil.copytree("deploy", deploy)
+            file = deploy / self.file
+            text = file.read_text()
+            if self.old not in text:
+                return f"{self.file} no longer has: {self.old}"
+            file.write_text(text.replace(self.old, self.new, 1))
+            said = problems(deploy, self)
+        missing = [word for word in self.words if not any(word in problem for problem in said)]
+        return f"no word of {missing} in {said}" if missing else None
+
+
+CONTROLS = [
+    Control("a misspelt field of KEDA's", KEDA, "maxReplicaCount", "maxReplicasCount", ("maxReplicasCount",)),
+    Control("a misspelt field of KEDA's, deep inside", KEDA, "stabilizationWindowSeconds: 300",
+            "stabilisationWindowSeconds: 300", ("stabilisationWindowSeconds",)),
+    Control("a misspelt field of a Deployment", WORKER, "terminationGracePeriodSeconds", "terminationGraceSeconds",
+            ("terminationGraceSeconds",)),
+    Control("a missing probe", WORKER, "          readinessProbe:\n            httpGet:\n              path: /readyz\n"
+            "              port: monitoring\n            periodSeconds: 5\n            timeoutSeconds: 5\n"
+            "            failureThreshold: 2\n", "", ("no readinessProbe",)),
+    Control("a probe of another port", WORKER, "port: monitoring", "port: http", ("a port that is not there: http",)),
+    Control("a wrong queue", KEDA, "freshet.refresh.shared.early.v1", "freshet.refresh.shared.early",
+            ("watches freshet.refresh.shared.early,", "does not watch freshet.refresh.shared.early.v1")),
+    Control("a depth without what workers hold", KEDA, "protocol: http", "protocol: amqp", ("only protocol http",)),
+    Control("a wrong key of the configuration", BASE, "FRESHET_TELEMETRY__FORMAT", "FRESHET_TELEMETRY__FROMAT",
+            ("telemetry.fromat",)),
+    Control("a wrong key in a Secret", "kubernetes/overlays/production/secrets.example.yaml", "[redis]", "[redys]",
+            ("redys", "no redis.url")),
+    Control("more replicas than share the limits", KEDA, "maxReplicaCount: 8", "maxReplicaCount: 9",
+            ("limits.workers (10)",)),
+    Control("more connections than MySQL has", BASE, "FRESHET_DATABASE__MAX_CONNECTIONS=16",
+            "FRESHET_DATABASE__MAX_CONNECTIONS=17", ("limits.database_connections", "238 in all")),
+    Control("a grace period that is too short", WORKER, "terminationGracePeriodSeconds: 38",
+            "terminationGracePeriodSeconds: 30", ("within 38 s",)),
+    Control("a root file system that can be written", WORKER, "readOnlyRootFilesystem: true",
+            "readOnlyRootFilesystem: false", ("root file system can be written", "CKV_K8S_22")),
+    Control("a pod that runs as root", WORKER, "runAsUser: 65532", "runAsUser: 0", ("runAsUser is root's",)),
+    Control("a policy for nobody", "kubernetes/base/network.yaml", "app.kubernetes.io/name: freshet-worker",
+            "app.kubernetes.io/name: worker", ("selects no pod",)),
+    Control("a Dockerfile in shell form", "Dockerfile", 'ENTRYPOINT ["/usr/local/bin/worker"]',
+            "ENTRYPOINT /usr/local/bin/worker", ("worker: ENTRYPOINT is not in exec form",)),
+    Control("a Dockerfile that runs as root", "Dockerfile", "USER 65532:65532", "USER root", ("USER is not a number",)),
+    Control("a manifest that the layer of dependencies lacks", "Dockerfile", "COPY cli/Cargo.toml cli/\n", "",
+            ("the layer of dependencies",)),
+    Control("a compose file with a misspelt key", "compose.yaml", "healthcheck:", "healthchek:", ("/services/mysql",)),
+    Control("a port that is open to the network", "compose.yaml", '"127.0.0.1:9090:9090"', '"9090:9090"',
+            ("open to the network",)),
+]

@@ -88,7 +88,7 @@ async fn run_migrate(
 
 async fn run_providers(command: ProvidersCommand, configuration: &Configuration) -> anyhow::Result<ExitCode> {
     let caller = caller(configuration)?;
-    providers::execute(command, configuration, caller.as_ref(), &SystemClock).await
+    providers::execute(command, configuration, caller.as_ref(), &SystemClock, &SystemRandomness).await
 }
 
 async fn run_rotate(arguments: &RotateArguments, configuration: &Configuration) -> anyhow::Result<ExitCode> {

@@ -23,6 +23,7 @@ use freshet_shared::domain::provider::{Provider, ProviderSettings};
 use freshet_shared::domain::secret::Secret;
 use freshet_shared::ports::clock::Clock;
 use freshet_shared::ports::provider::ProviderCaller;
+use freshet_shared::ports::randomness::Randomness;
 
 use crate::arguments::{ProvidersCommand, ShowArguments, TryArguments};
 pub use check::{CheckReport, Fault, check};
@@ -39,6 +40,7 @@ pub async fn execute(
     configuration: &Configuration,
     caller: &dyn ProviderCaller,
     clock: &dyn Clock,
+    randomness: &dyn Randomness,
 ) -> anyhow::Result<ExitCode> {
     match command {
         ProvidersCommand::Check(arguments) => {
@@ -60,7 +62,7 @@ pub async fn execute(
             Ok(ExitCode::SUCCESS)
         }
         ProvidersCommand::Try(arguments) => {
-            let report = try_provider(&arguments, configuration, caller, clock).await?;
+            let report = try_provider(&arguments, configuration, caller, clock, randomness).await?;
             print(&report.text);
             Ok(ExitCode::from(u8::from(!report.is_granted)))
         }
@@ -145,6 +147,7 @@ async fn try_provider(
     configuration: &Configuration,
     caller: &dyn ProviderCaller,
     clock: &dyn Clock,
+    randomness: &dyn Randomness,
 ) -> anyhow::Result<TrialReport> {
     let text = trial::read_secret(&arguments.input)?;
     let input = InputFields::parse(Some(&text))
@@ -158,5 +161,5 @@ async fn try_provider(
     let provider = provider_with_secrets(&arguments.name, configuration, read)?;
     let provider = masks::in_environment(&provider, arguments.environment.as_deref())?;
     let trial = Trial { input, refresh_token, may_spend: arguments.spend };
-    trial::make(&provider, &trial, caller, clock).await
+    trial::make(&provider, &trial, caller, clock, randomness).await
 }

@@ -17,7 +17,7 @@ use crate::scan::{ScanReport, Target};
 
 const DURATION: [f64; 9] = [0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0];
 const CONFIRMED: &str = "confirmed";
-const RESULTS: [&str; 4] = [CONFIRMED, "refused", "unroutable", "unconfirmed"];
+const RESULTS: [&str; 5] = [CONFIRMED, "refused", "unroutable", "not_sent", "unconfirmed"];
 
 /// Counts scans and publishes.
 pub struct ScanMetrics {
@@ -98,6 +98,7 @@ impl ScanMetrics {
             Ok(()) => CONFIRMED,
             Err(PublishError::Refused) => "refused",
             Err(PublishError::Unroutable { .. }) => "unroutable",
+            Err(PublishError::NotSent { .. }) => "not_sent",
             Err(PublishError::Unconfirmed { .. }) => "unconfirmed",
         };
         if let Some(counter) = self.publishes_of(&message.provider).get(&(message.lane, result)) {

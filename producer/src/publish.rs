@@ -1,19 +1,22 @@
 //! Publishing: one persistent message per claimed connection, each with the context of its own trace.
 
+use freshet_shared::domain::connection::ConnectionId;
 use freshet_shared::domain::message::RefreshMessage;
-use freshet_shared::ports::queue::{Outgoing, PublishError, Publisher};
+use freshet_shared::ports::queue::{Outgoing, Publisher};
 use freshet_shared::telemetry::propagation::inject;
 use tracing::{Span, info_span};
 
 use crate::metrics::ScanMetrics;
 
 /// What publishing came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PublishReport {
     /// Messages that the broker confirmed.
     pub confirmed: u64,
     /// Messages that it did not.
     pub failed: u64,
+    /// Connections of those that are certainly in no queue. Of the others nobody knows.
+    pub unsent: Vec<ConnectionId>,
     /// Whether the broker itself did not answer, rather than refuse some of them.
     pub is_broker_away: bool,
 }
@@ -38,14 +41,17 @@ pub async fn publish(
     let mut report = PublishReport::default();
     let mut first_error = None;
     let results = publisher.publish(&outgoing).await;
-    for ((result, span), outgoing) in results.into_iter().zip(&spans).zip(&outgoing) {
-        metrics.note_publish(&outgoing.message, &result);
+    for ((result, span), Outgoing { message, .. }) in results.into_iter().zip(&spans).zip(&outgoing) {
+        metrics.note_publish(message, &result);
         match result {
             Ok(()) => report.confirmed += 1,
             Err(error) => {
                 span.record("error.type", "not_published");
                 report.failed += 1;
-                report.is_broker_away |= matches!(error, PublishError::Unconfirmed { .. });
+                report.is_broker_away |= error.is_broker_away();
+                if error.is_certain() {
+                    report.unsent.push(message.connection_id);
+                }
                 first_error.get_or_insert(error);
             }
         }

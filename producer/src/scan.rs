@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use freshet_shared::domain::connection::ConnectionId;
 use freshet_shared::domain::lane::Lane;
 use freshet_shared::domain::message::{RefreshMessage, VERSION};
 use freshet_shared::domain::provider::Provider;
@@ -99,7 +100,8 @@ pub struct ScanReport {
     pub claimed: u64,
     /// Those whose message the broker confirmed.
     pub published: u64,
-    /// Those whose message it did not; their claims run out, and they are found again.
+    /// Those whose message it did not. They are found again: at once where it is certain that no queue has the message, else
+    /// once their claims have run out.
     pub unpublished: u64,
     /// Providers passed over because somebody paused them.
     pub paused_providers: u64,
@@ -173,14 +175,16 @@ async fn scan_pages(
         scanner.activity.steps();
         let page = scanner.store.due_page(query, after, scanner.page_size).await?;
         note(provider, &page, report);
-        let claimed = claim(scanner, &page.due).await?;
+        let claim_id = draw_claim_id(scanner);
+        let claimed = claim(scanner, &page.due, claim_id).await?;
         report.claimed += claimed.len() as u64;
         let messages = claimed.iter().map(|due| message(scanner, provider, target, due, query.now));
         let published =
             publish(scanner.publisher.as_ref(), &scanner.metrics, provider.pool(), messages.collect()).await;
-        let PublishReport { confirmed, failed, is_broker_away } = published;
+        let PublishReport { confirmed, failed, unsent, is_broker_away } = published;
         report.published += confirmed;
         report.unpublished += failed;
+        give_back(scanner, provider, &unsent, claim_id).await;
         if failed > 0 {
             return Ok(if is_broker_away { Ended::BrokerAway } else { Ended::QueueRefuses });
         }
@@ -200,14 +204,34 @@ fn note(provider: &Provider, page: &DuePage, report: &mut ScanReport) {
     }
 }
 
+/// Tells one claim from every other.
+pub fn draw_claim_id(scanner: &Scanner) -> i64 {
+    // The column is signed.
+    i64::try_from(scanner.randomness.next() >> 1).unwrap_or(0)
+}
+
+/// Ends the claims on connections whose messages are certainly in no queue, so that the next scan finds them. Where the
+/// database does not answer, they run out.
+async fn give_back(scanner: &Scanner, provider: &Provider, unsent: &[ConnectionId], claim_id: i64) {
+    if unsent.is_empty() {
+        return;
+    }
+    if let Err(error) = scanner.store.give_back(unsent, claim_id).await {
+        let (provider, connections) = (provider.name(), unsent.len());
+        tracing::warn!(provider, connections, %error, "claims not given back; they run out");
+    }
+}
+
 /// Claims what nobody else has claimed.
 ///
 /// # Errors
 /// If the database does not answer.
-pub async fn claim(scanner: &Scanner, due: &[DueConnection]) -> Result<Vec<DueConnection>, StoreError> {
+pub async fn claim(
+    scanner: &Scanner,
+    due: &[DueConnection],
+    id: i64,
+) -> Result<Vec<DueConnection>, StoreError> {
     let now = scanner.clock.now();
-    // The column is signed.
-    let id = i64::try_from(scanner.randomness.next() >> 1).unwrap_or(0);
     // A lost message must be made up for before the token of its connection dies.
     let shortest = due.iter().filter_map(|due| due.lifetime).min();
     let claim =

@@ -7,13 +7,16 @@ use croner::Cron;
 use freshet_shared::domain::lane::Lane;
 use tokio_util::sync::CancellationToken;
 
-use crate::grants::warn_of_ending_grants;
+use crate::grants::{take_watch_turn, warn_of_ending_grants};
 use crate::scan::{Scanner, Target, scan};
 
 /// Failed attempts are pruned about this often.
 const PRUNE_EVERY: TimeDelta = TimeDelta::hours(1);
 /// Refresh tokens that die soon are warned of this often.
 const WARN_EVERY: TimeDelta = TimeDelta::hours(1);
+
+/// The walk over refresh tokens that nobody watches yet begins this often.
+const WATCH_EVERY: TimeDelta = TimeDelta::hours(1);
 
 /// When each target is scanned.
 pub struct Schedule {
@@ -46,7 +49,8 @@ pub async fn run(scanner: &Scanner, schedule: &Schedule, shutdown: &Cancellation
     let start = scanner.clock.now();
     // After a restart nobody should wait for the next full hour.
     let mut next: Vec<_> = Target::ALL.into_iter().map(|target| (target, Some(start))).collect();
-    let (mut prune_at, mut warn_at) = (start, start);
+    let (mut prune_at, mut warn_at, mut watch_at) = (start, start, start);
+    let mut watched_until = None;
     while !shutdown.is_cancelled() {
         let now = scanner.clock.now();
         for (target, at) in &mut next {
@@ -67,8 +71,13 @@ pub async fn run(scanner: &Scanner, schedule: &Schedule, shutdown: &Cancellation
             warn_of_ending_grants(scanner, now, now + schedule.grant_warning).await;
             warn_at = now + WARN_EVERY;
         }
-        let soonest =
-            next.iter().filter_map(|(_, at)| *at).min().unwrap_or(prune_at).min(prune_at).min(warn_at);
+        if watch_at <= now {
+            // A bounded part of the fleet, so that no scan waits for long.
+            watched_until = take_watch_turn(scanner, watched_until).await;
+            watch_at = now + watched_until.map_or(WATCH_EVERY, |_| schedule.retry_every);
+        }
+        let others = [prune_at, warn_at, watch_at];
+        let soonest = next.iter().filter_map(|(_, at)| *at).chain(others).min().unwrap_or(prune_at);
         let wait = (soonest - scanner.clock.now()).to_std().unwrap_or(Duration::ZERO);
         scanner.activity.sleeps(wait);
         tokio::select! {

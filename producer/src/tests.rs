@@ -2,6 +2,7 @@
 
 mod scanning;
 mod scheduling;
+mod watching;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -65,7 +65,7 @@ fn index<T: IntoIden>(name: &str, table: T) -> IndexCreateStatement {
 }
 
 /// A time with microseconds.
-fn time<C: IntoIden>(backend: DbBackend, column: C) -> ColumnDef {
+pub(super) fn time<C: IntoIden>(backend: DbBackend, column: C) -> ColumnDef {
     let mut definition = ColumnDef::new(column);
     match backend {
         DbBackend::Sqlite => definition.date_time(),

@@ -3,6 +3,7 @@
 mod companion_tables;
 mod grants;
 mod indexes;
+mod noted_tokens;
 pub mod platform;
 
 use sea_orm::{ConnectionTrait, DbErr};
@@ -18,7 +19,11 @@ struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(companion_tables::Migration), Box::new(grants::Migration)]
+        vec![
+            Box::new(companion_tables::Migration),
+            Box::new(grants::Migration),
+            Box::new(noted_tokens::Migration),
+        ]
     }
 
     fn migration_table_name() -> sea_orm::DynIden {

@@ -155,6 +155,26 @@ async fn a_merchant_who_reconnects_meanwhile_wins() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_merchant_whose_access_token_alone_is_another_wins_too() -> Result<()> {
+    let fleet = TestFleet::found().await?;
+    fleet.add([NewConnection::fynd(1, 1_500)]).await?;
+    slow(&fleet, 1);
+    assert_eq!(fleet.scan(Lane::Early).await?.published, 1);
+    let worker = fleet.worker().await?;
+    fleet.until_pending(1).await?;
+    fleet.execute("UPDATE ie_appinstall_connection SET accessToken = UPPER(accessToken)", []).await?;
+    ensure!(fleet.pending_token_requests() == 1, "the machine is too slow for this test");
+    let reconnected = fleet.stored(1).await?;
+    worker.until_handled(1, PATIENCE).await?;
+    assert_eq!(worker.outcomes(), ["stale"]);
+    worker.stop().await?;
+    assert_eq!(fleet.stored(1).await?, reconnected);
+    let cached = fleet.cache().await?["connectionAccessToken_1"].value.clone();
+    assert_eq!(Some(cached), reconnected.access_token);
+    fleet.dissolve().await
+}
+
+#[tokio::test]
 async fn a_merchant_who_reconnects_while_the_refresh_fails_stays_readable() -> Result<()> {
     let fleet = TestFleet::found().await?;
     fleet.add([NewConnection::fynd(1, 300)]).await?;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 use freshet_shared::adapters::database::{Database, DatabaseSettings};
-use freshet_shared::domain::connection::{ConnectionId, Generation};
+use freshet_shared::domain::connection::{ConnectionId, Generation, LoadedConnection};
 use freshet_shared::domain::secret::Secret;
 use freshet_shared::ports::store::{Commit, Committed, RefreshStore, StoreError};
 use freshet_tests::fleet::{NewConnection, TestFleet, now};
@@ -25,17 +25,20 @@ async fn connect(fleet: &TestFleet) -> Result<Arc<Database>> {
     Ok(Arc::new(Database::connect(settings).await?))
 }
 
-fn commit(id: i64, loaded_expiry: Option<DateTime<Utc>>, token: &str) -> Commit {
+fn commit(loaded: &LoadedConnection, token: &str) -> Commit {
+    let id = loaded.id.0;
     Commit {
-        connection_id: ConnectionId(id),
+        connection_id: loaded.id,
         spent: Generation(0),
-        loaded_expiry,
+        loaded_expiry: loaded.expires_at,
+        loaded_token: loaded.stored_token.clone(),
         access_token: Secret::new(token),
         generated_at: now() + TimeDelta::microseconds(id),
         expires_at: Some(now() + TimeDelta::hours(1)),
         lifetime: Some(TimeDelta::hours(1)),
         refresh_token: None,
         refresh_token_expires_at: None,
+        refresh_token_fingerprint: None,
         refresh_at: None,
     }
 }
@@ -83,13 +86,16 @@ async fn each_gets_its_own_answer_and_one_that_is_refused_fails_alone() -> Resul
     let mut commits = Vec::new();
     for id in 1..=COUNT {
         let loaded = database.load(ConnectionId(id), "fynd", Some("15")).await?.context("no row")?;
-        let mut commit = commit(id, loaded.expires_at, &format!("{ODD}{id}"));
+        let mut commit = commit(&loaded, &format!("{ODD}{id}"));
         match id % 10 {
             2 => commit.loaded_expiry = Some(now() - TimeDelta::days(3)),
             3 => commit.access_token = Secret::new("x".repeat(81)),
             4 => commit.refresh_token = Some(Secret::new(format!("{ODD}refresh {id}"))),
             5 => commit.refresh_token_expires_at = Some(now() + TimeDelta::days(9)),
             6 => commit.expires_at = None,
+            // Somebody stores another token meanwhile, which most collations call the same; or takes it away.
+            7 => commit.loaded_token = Some("other".into()),
+            8 => commit.loaded_token = None,
             _ => {}
         }
         commits.push(commit);
@@ -100,7 +106,7 @@ async fn each_gets_its_own_answer_and_one_that_is_refused_fails_alone() -> Resul
         let loaded = database.load(ConnectionId(id), "fynd", Some("15")).await?.context("no row")?;
         let token = loaded.access_token.context("no token")?;
         match id % 10 {
-            1 | 2 => {
+            1 | 2 | 7 | 8 => {
                 assert_eq!(answer, Ok(Committed::Stale), "{id}");
                 ensure!(!token.expose().starts_with(ODD), "{id}: something was stored");
             }
@@ -130,12 +136,60 @@ async fn each_gets_its_own_answer_and_one_that_is_refused_fails_alone() -> Resul
     // Asked again because a reply was lost, each learns what it came to the first time; and nothing moves.
     for (answer, id) in store_together(&database, again).await?.into_iter().zip(1..) {
         match id % 10 {
-            1 | 2 => assert_eq!(answer, Ok(Committed::Stale), "{id}"),
+            1 | 2 | 7 | 8 => assert_eq!(answer, Ok(Committed::Stale), "{id}"),
             3 => ensure!(answer.is_err(), "{id}"),
             _ => assert_eq!(answer, Ok(Committed::Applied(Generation(1))), "{id}"),
         }
     }
     assert_eq!(fleet.number("SELECT MAX(generation) FROM token_refresh WHERE generation < 5").await?, 1);
+    fleet.dissolve().await
+}
+
+#[tokio::test]
+async fn a_token_is_told_from_another_byte_by_byte_whatever_its_column_is() -> Result<()> {
+    let fleet = fleet_of(5).await?;
+    let database = connect(&fleet).await?;
+    // As tokens stand in the platform's column, and as somebody else stores one meanwhile.
+    let cases = [
+        ("'Token'", "'token'"),
+        ("'token'", "'token '"),
+        ("NULL", "'token'"),
+        ("'token'", "NULL"),
+        ("''", "NULL"),
+    ];
+    let types = [
+        "TEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci",
+        "VARCHAR(200) CHARACTER SET latin1",
+        "VARBINARY(200)",
+    ];
+    for of_type in types {
+        let modify = format!("ALTER TABLE ie_appinstall_connection MODIFY accessToken {of_type}");
+        fleet.execute(&modify, []).await?;
+        for (id, (before, _)) in (1..).zip(cases) {
+            let set = format!("UPDATE ie_appinstall_connection SET accessToken = {before} WHERE id = {id}");
+            fleet.execute(&set, []).await?;
+        }
+        fleet.execute("UPDATE token_refresh SET generation = 0", []).await?;
+        let mut commits = Vec::new();
+        for id in 1..=5 {
+            let loaded = database.load(ConnectionId(id), "fynd", Some("15")).await?.context("no row")?;
+            commits.push(commit(&loaded, &format!("new of {of_type}")));
+        }
+        for (id, (_, after)) in (1..).zip(cases) {
+            let set = format!("UPDATE ie_appinstall_connection SET accessToken = {after} WHERE id = {id}");
+            fleet.execute(&set, []).await?;
+        }
+        for answer in store_together(&database, commits.clone()).await? {
+            assert_eq!(answer, Ok(Committed::Stale), "{of_type}");
+        }
+        for (id, (before, _)) in (1..).zip(cases) {
+            let set = format!("UPDATE ie_appinstall_connection SET accessToken = {before} WHERE id = {id}");
+            fleet.execute(&set, []).await?;
+        }
+        for answer in store_together(&database, commits).await? {
+            assert_eq!(answer, Ok(Committed::Applied(Generation(1))), "{of_type}");
+        }
+    }
     fleet.dissolve().await
 }
 
@@ -147,7 +201,7 @@ async fn of_many_for_one_connection_one_is_stored() -> Result<()> {
     for round in 0..40 {
         for id in 1..=3 {
             let loaded = database.load(ConnectionId(id), "fynd", Some("15")).await?.context("no row")?;
-            let mut commit = commit(id, loaded.expires_at, &format!("{id} of round {round}"));
+            let mut commit = commit(&loaded, &format!("{id} of round {round}"));
             commit.generated_at += TimeDelta::milliseconds(round);
             commits.push(commit);
         }

@@ -14,7 +14,8 @@ use uuid::Uuid;
 
 const EXPIRY_INDEX: &str = "ie_appinstall_connection.ix_freshet_connection_expiry";
 const CHANNEL_INDEX: &str = "channels.ix_freshet_channel_connection";
-const MIGRATIONS: [&str; 2] = ["m20261121_000001_companion_tables", "m20261122_000001_grants"];
+const MIGRATIONS: [&str; 3] =
+    ["m20261121_000001_companion_tables", "m20261122_000001_grants", "m20261125_000001_noted_tokens"];
 const COMPANIONS: [&str; 4] = ["producer_lease", "provider_control", "refresh_attempt", "token_refresh"];
 
 #[tokio::test]

@@ -143,7 +143,9 @@ fn request(provider: &Provider, value: &str) -> Result<bool> {
     };
     provider.ready_headers(&fields, &Secret::new(value));
     let token = Secret::new(value);
-    match provider.token_request(&fields, Spending { refresh_token: Some(&token), secret: 0 }) {
+    match provider
+        .token_request(&fields, Spending { refresh_token: Some(&token), secret: 0, request_id: Some("id") })
+    {
         Ok(request) => {
             ensure_discreet(&request.endpoint)?;
             if let (Some(_), Some(body)) = (&provider.definition.token.request.json, &request.body) {

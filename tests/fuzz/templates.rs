@@ -16,6 +16,7 @@ pub(crate) const TARGET: Target = Target {
         "{setting.",
         "{token}",
         "{refresh_token}",
+        "{request.id}",
         "}",
         "{{",
         "}}",
@@ -87,6 +88,7 @@ fn read(input: &[u8]) -> Result<Reading> {
         Variable::Setting(_) => 's',
         Variable::Secret(_) => 'S',
         Variable::RefreshToken => 'r',
+        Variable::RequestId => 'q',
         Variable::Token => 't',
     };
     let kinds: String = template.variables().take(4).map(kind).collect();

@@ -34,7 +34,7 @@ use crate::events::with_grace_left;
 use crate::metrics::JobMetrics;
 use crate::permit::{PermitSettings, Permits};
 use crate::pool::{Observer, PoolReport, PoolSettings, run};
-use crate::refresh::Refresher;
+use crate::refresh::{DATABASE_PATIENCE, Refresher};
 
 /// A mark outlives the calls by this much, so that it covers the commit too.
 const MARK_BEYOND_CALLS: Duration = Duration::from_secs(30);
@@ -210,6 +210,7 @@ pub fn refresher(configuration: &Configuration, parts: Parts) -> anyhow::Result<
         // The channels' limit, the channel's call that was begun just before it, and two calls for the token: one may be
         // repeated, with another secret or inside a leeway.
         in_flight: configuration.call.timeout * 4 + MARK_BEYOND_CALLS,
+        lease: lease(configuration)?,
         providers: configuration.providers_with_secrets()?,
         windows: configuration.scan.windows(),
         retry: configuration.retry.policy()?,
@@ -220,6 +221,23 @@ pub fn refresher(configuration: &Configuration, parts: Parts) -> anyhow::Result<
         events,
         clock,
         randomness,
+    })
+}
+
+/// The lease on a connection. One that ended while its call or commit may still be under way would let another worker
+/// present a refresh token that is being spent.
+///
+/// # Errors
+/// If it is not longer than these.
+fn lease(configuration: &Configuration) -> Result<TimeDelta, ConfigurationError> {
+    let call = &configuration.call;
+    let needed = call.timeout + DATABASE_PATIENCE.total.unwrap_or_default();
+    let lease = TimeDelta::from_std(call.lease).ok().filter(|_| call.lease > needed);
+    lease.ok_or_else(|| {
+        let needed = needed.as_secs_f64();
+        ConfigurationError::Key(format!(
+            "call.lease: must be longer than {needed} s: call.timeout, and the 20 s in which its answer is stored"
+        ))
     })
 }
 
@@ -282,4 +300,29 @@ pub async fn execute(command: Command, configuration: Configuration) -> anyhow::
     let report = app.run(observer, shutdown).await?;
     tracing::info!(handled = report.handled, abandoned = report.abandoned, "worker stopped");
     Ok(ExitCode::from(u8::from(report.abandoned > 0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    #[test]
+    fn a_lease_that_ends_during_call_or_commit_is_refused_at_start() {
+        let with = |timeout: &str, of: &str| {
+            let variables = [("FRESHET_CALL__TIMEOUT", timeout), ("FRESHET_CALL__LEASE", of)];
+            let variables: HashMap<String, String> =
+                variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            let configuration =
+                Configuration::load(None, &variables).unwrap_or_else(|error| panic!("{error}"));
+            lease(&configuration).map_err(|error| error.to_string())
+        };
+        assert_eq!(with("15s", "90s"), Ok(TimeDelta::seconds(90)), "the default");
+        assert_eq!(with("15s", "36s"), Ok(TimeDelta::seconds(36)));
+        for (timeout, of) in [("15s", "35s"), ("15s", "0s"), ("2m", "90s")] {
+            let error = with(timeout, of).unwrap_err();
+            assert!(error.contains("call.lease: must be longer than"), "{error}");
+        }
+    }
 }

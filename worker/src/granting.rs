@@ -1,11 +1,12 @@
 //! From a connection to a grant: the call, and what goes before it where it spends a refresh token.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use freshet_shared::domain::connection::{Grant, LoadedConnection};
 use freshet_shared::domain::failure::Failure;
 use freshet_shared::domain::input_fields::InputFields;
 use freshet_shared::domain::provider::Provider;
 use freshet_shared::domain::provider::environment::Spending;
+use freshet_shared::domain::provider::request_id::request_id;
 use freshet_shared::domain::retry::{Again, Course};
 use freshet_shared::ports::store::{Attempt, StoreError};
 
@@ -46,7 +47,12 @@ pub(crate) async fn request_grant(
     let mut unknown_since = connection.unknown_since();
     let attempt_id = format!("{:016x}", refresher.randomness.next());
     loop {
-        let spending = Spending { refresh_token: connection.refresh_token.as_ref(), secret };
+        let request_id = provider.wants_request_id().then(|| request_id(|| refresher.randomness.next()));
+        let spending = Spending {
+            refresh_token: connection.refresh_token.as_ref(),
+            secret,
+            request_id: request_id.as_deref(),
+        };
         let request = provider.token_request(input, spending).map_err(|failure| NoGrant::Failed {
             failure,
             unknown_since,
@@ -63,10 +69,9 @@ pub(crate) async fn request_grant(
                 loaded_attempt: connection.attempt_id.clone(),
                 id: attempt_id.clone(),
                 owner: owner.clone(),
-                now: sent_at,
-                sent_at: unknown_since.unwrap_or(sent_at),
+                unknown_for: unknown_since.map_or(TimeDelta::zero(), |since| sent_at - since),
                 grant: connection.grant_fingerprint(),
-                lease_until: sent_at + refresher.in_flight,
+                lease: refresher.lease,
             };
             journal(refresher, &attempt).await?;
         }

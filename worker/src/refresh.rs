@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use freshet_shared::domain::connection::LoadedConnection;
 use freshet_shared::domain::decision::{Decision, decide};
 use freshet_shared::domain::event::Before;
@@ -88,6 +89,9 @@ pub struct Refresher {
     pub details_limit: Duration,
     /// How long a refresh may be in flight: longer than all its calls.
     pub in_flight: Duration,
+    /// How long a connection is one worker's from before a call that spends its refresh token, by the database's clock: longer
+    /// than the call and the commit.
+    pub lease: TimeDelta,
 }
 
 /// Refreshes the connection that `message` names, if it still asks for it. `redelivered`: whoever had the message before
@@ -210,7 +214,9 @@ async fn was_replaced(
 ) -> Result<bool, StoreError> {
     let loaded = until_answered(DATABASE_PATIENCE, || refresher.load(provider, connection.id)).await?;
     Ok(loaded.is_some_and(|now| {
-        now.generation != connection.generation || now.fingerprint() != connection.fingerprint()
+        now.generation != connection.generation
+            || now.access_token != connection.access_token
+            || now.fingerprint() != connection.fingerprint()
     }))
 }
 

@@ -14,13 +14,16 @@ use crate::permit::Deferral;
 use crate::refresh::Refresher;
 
 impl Refresher {
-    /// The connection as MySQL holds it.
+    /// The connection as MySQL holds it, its times by our clock.
     pub(crate) async fn load(
         &self,
         provider: &Provider,
         connection_id: ConnectionId,
     ) -> Result<Option<LoadedConnection>, StoreError> {
-        self.store.load(connection_id, provider.name(), provider.integration_type.as_deref()).await
+        let asked_at = self.clock.now();
+        let loaded =
+            self.store.load(connection_id, provider.name(), provider.integration_type.as_deref()).await?;
+        Ok(loaded.map(|loaded| loaded.by_clock_of(asked_at)))
     }
 }
 

@@ -34,22 +34,28 @@ pub(crate) async fn store_grant(
              before is kept; compare the provider's documentation with its definition"
         );
     }
-    let dies_unused_at = grant.refresh_token_expires_at.filter(|_| provider.is_kept_alive_by_use());
+    let new = grant.refresh_token.as_ref();
+    let is_kept = new.is_none() || new == connection.refresh_token.as_ref();
+    let noted_end = connection.grant_ends_at().filter(|_| is_kept);
+    let grant_ends_at = grant.refresh_token_expires_at.or(noted_end);
+    let dies_unused_at = grant_ends_at.filter(|_| provider.is_kept_alive_by_use());
     let token = grant.expires_at.zip(grant.lifetime);
     let mut commit = Commit {
         connection_id: connection.id,
         spent: connection.generation,
         loaded_expiry: connection.expires_at,
+        loaded_token: connection.stored_token.clone(),
         access_token: grant.access_token.clone(),
         generated_at: now,
         expires_at: grant.expires_at,
         lifetime: grant.lifetime,
+        refresh_token_fingerprint: connection.grant_fingerprint_after(new),
         refresh_token: grant.refresh_token,
-        refresh_token_expires_at: grant.refresh_token_expires_at,
+        refresh_token_expires_at: grant_ends_at,
         refresh_at: refresher.windows.refresh_at(connection.id, token, dies_unused_at, now),
     };
     let mut committed = commit_patiently(refresher, provider, &commit).await;
-    if committed == Ok(Committed::Stale) && provider.rotation().spends() {
+    if committed == Ok(Committed::Stale) {
         committed = commit_beside_another(refresher, provider, connection, &mut commit).await;
     }
     match committed {
@@ -82,8 +88,9 @@ pub(crate) async fn store_grant(
     }
 }
 
-/// Somebody wrote an access token while ours was on its way, and left the refresh token as it was: spent. Ours is the only one
-/// that is good.
+/// The row is another one than was loaded. Ours still belongs there where nothing but the sealing of the token changed; and
+/// where somebody wrote an access token and left the refresh token as it was, which is spent: ours is the only one that is
+/// good. Anything else is a newer credential, which wins.
 async fn commit_beside_another(
     refresher: &Refresher,
     provider: &Provider,
@@ -92,15 +99,22 @@ async fn commit_beside_another(
 ) -> Result<Committed, StoreError> {
     let loaded =
         until_answered(patience(provider.rotation()), || refresher.load(provider, connection.id)).await?;
-    let is_ours = |now: &LoadedConnection| {
-        now.generation == connection.generation && now.grant_fingerprint() == connection.grant_fingerprint()
+    let Some(now) = loaded.filter(|now| now.generation == connection.generation) else {
+        return Ok(Committed::Stale);
     };
-    let Some(now) = loaded.filter(is_ours) else { return Ok(Committed::Stale) };
-    tracing::warn!(
-        connection_id = connection.id.0,
-        "somebody else wrote an access token and left the spent refresh token: ours takes their place"
-    );
+    let is_same_grant = now.grant_fingerprint() == connection.grant_fingerprint();
+    let is_same_token =
+        now.access_token == connection.access_token && now.expires_at == connection.expires_at;
+    match (is_same_grant, is_same_token) {
+        (true, true) => {}
+        (true, false) if provider.rotation().spends() => tracing::warn!(
+            connection_id = connection.id.0,
+            "somebody else wrote an access token and left the spent refresh token: ours takes their place"
+        ),
+        _ => return Ok(Committed::Stale),
+    }
     commit.loaded_expiry = now.expires_at;
+    commit.loaded_token = now.stored_token;
     commit_patiently(refresher, provider, commit).await
 }
 

@@ -28,6 +28,7 @@ use freshet_shared::domain::retry::RetryPolicy;
 use freshet_shared::domain::secret::Secret;
 use freshet_shared::domain::window::RefreshWindows;
 use freshet_shared::migrations;
+use freshet_shared::ports::clock::Clock;
 use sea_orm::ConnectionTrait;
 use sea_orm::sea_query::{Query, SimpleExpr};
 
@@ -74,6 +75,7 @@ impl Bench {
         migrations::platform::create_missing(&database).await.unwrap();
         migrations::migrate(&database).await.unwrap();
         let clock = Arc::new(ManualClock::new(noon()));
+        let database = database.with_clock(clock.clone());
         let cache = Arc::new(InProcessCache::new(clock.clone()));
         let provider = Arc::new(ScriptedProvider::default());
         let events = Arc::new(InProcessEvents::keeping(100));
@@ -105,6 +107,7 @@ impl Bench {
             holder: "test".into(),
             details_limit: seconds(15),
             in_flight: seconds(75),
+            lease: TimeDelta::seconds(75),
         };
         Self { refresher: Arc::new(refresher), database, cache, provider, events, clock }
     }
@@ -155,7 +158,8 @@ impl Bench {
     }
 
     pub(crate) async fn load(&self, id: i64) -> LoadedConnection {
-        self.refresher.store.load(ConnectionId(id), "fynd", None).await.unwrap().unwrap()
+        let loaded = self.refresher.store.load(ConnectionId(id), "fynd", None).await.unwrap();
+        loaded.unwrap().by_clock_of(self.clock.now())
     }
 
     pub(crate) fn grant(&self, token: &str) {

@@ -74,7 +74,8 @@ pub(super) fn masked_request(
     let input = InputFields::parse(Some(&Secret::new(Value::Object(input).to_string())));
     let input = input.map_err(|failure| anyhow!("{failure}"))?;
     let refresh_token = Secret::new(masks.value("refresh_token"));
-    let spending = Spending { refresh_token: Some(&refresh_token), secret: 0 };
+    let request_id = masks.value("request.id");
+    let spending = Spending { refresh_token: Some(&refresh_token), secret: 0, request_id: Some(&request_id) };
     let request = provider.token_request(&input, spending).map_err(|failure| anyhow!("{failure}"))?;
     let basic = provider.definition.token.request.basic.as_ref();
     let headers = request

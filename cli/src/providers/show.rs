@@ -40,6 +40,9 @@ pub(super) fn show(provider: &Provider, environment: Option<&str>, masks: &Masks
             &format!("{} (providers.{}.secrets.{})", secret.key, definition.name, secret.key),
         );
     }
+    if provider.wants_request_id() {
+        line("request id", "‹request.id›: a new random UUID for each call");
+    }
     line("allowed hosts", &request.hosts.clone().unwrap_or_else(|| super::hosts(&chosen)));
     line("limits", &describe::limits(provider));
     line("", "");

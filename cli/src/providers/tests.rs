@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use clap::Parser;
-use freshet_shared::adapters::embedded::clock::ManualClock;
+use freshet_shared::adapters::embedded::clock::{ManualClock, SeededRandomness};
 use freshet_shared::adapters::embedded::provider::ScriptedProvider;
 use freshet_shared::ports::provider::CallError;
 
@@ -94,6 +94,48 @@ fn a_request_is_shown_with_names_in_the_places_of_values() {
 }
 
 #[test]
+fn an_id_that_is_new_for_each_call_is_shown_as_such() {
+    let text = shown(&["show", "walmart"], &configuration(None)).unwrap();
+    assert_lines(
+        &text,
+        &[
+            "request id        ‹request.id›: a new random UUID for each call",
+            "WM_SVC.NAME: Walmart Marketplace",
+            "WM_QOS.CORRELATION_ID: ‹request.id›",
+            "authorization: Basic base64(‹input.client_id›:‹input.client_secret›)",
+        ],
+    );
+    let text = shown(&["show", "ebay"], &configuration(None)).unwrap();
+    assert!(!text.contains("request id"), "{text}");
+}
+
+#[tokio::test]
+async fn each_call_carries_an_id_of_its_own() {
+    let folder = Folder::create();
+    let input = folder.write("input.json", r#"{"client_id":"id","client_secret":"s3cret-input"}"#);
+    let caller = ScriptedProvider::default();
+    let randomness = SeededRandomness::new(1);
+    for _ in 0..2 {
+        caller.answer(200, r#"{"access_token":"s3cret-token","expires_in":900}"#);
+        let ProvidersCommand::Try(arguments) = command(&["try", "walmart", "--input", path(&input)]) else {
+            panic!("another command");
+        };
+        let clock = ManualClock::new(chrono::DateTime::UNIX_EPOCH);
+        let configuration = configuration(None);
+        let report = try_provider(&arguments, &configuration, &caller, &clock, &randomness).await.unwrap();
+        assert!(report.is_granted, "{}", report.text);
+    }
+    let ids: Vec<String> = caller
+        .requests()
+        .iter()
+        .flat_map(|request| &request.headers)
+        .filter(|(name, _)| name == "WM_QOS.CORRELATION_ID")
+        .map(|(_, value)| value.expose().to_owned())
+        .collect();
+    assert!(ids.len() == 2 && ids[0] != ids[1] && ids.iter().all(|id| id.len() == 36), "{ids:?}");
+}
+
+#[test]
 fn every_shipped_provider_can_be_shown_and_listed() {
     let configuration = configuration(None);
     let providers = catalogue(&configuration, &configuration.providers).unwrap();
@@ -175,7 +217,7 @@ async fn tried_with(
 ) -> anyhow::Result<TrialReport> {
     let ProvidersCommand::Try(arguments) = command(words) else { panic!("{words:?}") };
     let clock = ManualClock::new(chrono::DateTime::UNIX_EPOCH);
-    try_provider(&arguments, configuration, caller, &clock).await
+    try_provider(&arguments, configuration, caller, &clock, &SeededRandomness::new(1)).await
 }
 
 fn path(path: &Path) -> &str {

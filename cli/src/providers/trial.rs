@@ -10,10 +10,12 @@ use freshet_shared::domain::failure::Failure;
 use freshet_shared::domain::input_fields::InputFields;
 use freshet_shared::domain::provider::Provider;
 use freshet_shared::domain::provider::environment::Spending;
+use freshet_shared::domain::provider::request_id::request_id;
 use freshet_shared::domain::retry::{Again, Course};
 use freshet_shared::domain::secret::Secret;
 use freshet_shared::ports::clock::Clock;
 use freshet_shared::ports::provider::ProviderCaller;
+use freshet_shared::ports::randomness::Randomness;
 use humantime::format_duration;
 
 /// What a call needs that is not the provider's.
@@ -54,6 +56,7 @@ pub(super) async fn make(
     trial: &Trial,
     caller: &dyn ProviderCaller,
     clock: &dyn Clock,
+    randomness: &dyn Randomness,
 ) -> anyhow::Result<TrialReport> {
     let spends = provider.rotation().spends();
     ensure!(
@@ -74,7 +77,12 @@ pub(super) async fn make(
     };
     let mut secret = 0;
     let (result, sent_at) = loop {
-        let spending = Spending { refresh_token: trial.refresh_token.as_ref(), secret };
+        let request_id = provider.wants_request_id().then(|| request_id(|| randomness.next()));
+        let spending = Spending {
+            refresh_token: trial.refresh_token.as_ref(),
+            secret,
+            request_id: request_id.as_deref(),
+        };
         let request =
             provider.token_request(&trial.input, spending).map_err(|failure| anyhow!("{failure}"))?;
         line("called", &format!("{} {}", request.method.as_str(), request.endpoint));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
-use freshet_shared::domain::connection::Generation;
+use freshet_shared::domain::connection::{ConnectionId, Generation};
 use freshet_shared::domain::lane::Lane;
 use freshet_shared::ports::queue::{Outgoing, PublishError, Publisher};
 
@@ -14,13 +14,13 @@ use crate::scan::{Target, scan};
 const EARLY: Target = Target::Lane(Lane::Early);
 const URGENT: Target = Target::Lane(Lane::Urgent);
 
-/// A broker that refuses every second message.
-struct Grudging;
+/// A broker that does not take every second message.
+struct Grudging(PublishError);
 
 #[async_trait]
 impl Publisher for Grudging {
     async fn publish(&self, messages: &[Outgoing]) -> Vec<Result<(), PublishError>> {
-        let answer = |index: usize| if index.is_multiple_of(2) { Ok(()) } else { Err(PublishError::Refused) };
+        let answer = |index: usize| if index.is_multiple_of(2) { Ok(()) } else { Err(self.0.clone()) };
         (0..messages.len()).map(answer).collect()
     }
 }
@@ -120,6 +120,34 @@ async fn a_token_that_lives_long_is_due_by_its_plan_and_an_old_plan_says_nothing
 }
 
 #[tokio::test]
+async fn a_plan_holds_no_token_back_that_somebody_else_stored() {
+    let bench = Bench::new(10).await;
+    for id in 1..=3 {
+        bench.add(id, Some(noon() + TimeDelta::minutes(5))).await;
+    }
+    scan(&bench.scanner, URGENT).await.unwrap();
+    bench.messages().await;
+    // Planned for a token of 60 days, which died long after; the one that stands there dies seconds behind the plan.
+    bench
+        .execute(
+            "UPDATE token_refresh SET queued_until = NULL, lifetime_s = 5184000, \
+             refresh_at = '2026-11-21 12:04:57', noted_expiry = '2026-11-28 12:00:00'",
+        )
+        .await;
+    // Another version wrote the second plan, and the third one is for the token that stands there.
+    bench.execute("UPDATE token_refresh SET noted_expiry = NULL WHERE connection_id = 2").await;
+    bench
+        .execute("UPDATE token_refresh SET noted_expiry = '2026-11-21 12:05:00.6' WHERE connection_id = 3")
+        .await;
+    scan(&bench.scanner, URGENT).await.unwrap();
+    assert_eq!(bench.ids().await, [1]);
+    bench.clock.advance(TimeDelta::seconds(297));
+    bench.execute("UPDATE token_refresh SET queued_until = NULL").await;
+    scan(&bench.scanner, Target::NextAttempts).await.unwrap();
+    assert_eq!(bench.ids().await, [2, 3], "the plan of the first says nothing");
+}
+
+#[tokio::test]
 async fn an_unmonitored_connection_is_found_when_its_refresh_token_has_to_be_used_or_it_has_an_expiry() {
     let bench = Bench::new(10).await;
     for id in 1..=3 {
@@ -155,7 +183,7 @@ async fn a_broker_that_refuses_ends_the_scan_and_what_was_refused_is_found_again
     for id in 1..=8 {
         bench.add(id, Some(noon() + TimeDelta::minutes(20))).await;
     }
-    bench.scanner.publisher = Arc::new(Grudging);
+    bench.scanner.publisher = Arc::new(Grudging(PublishError::Refused));
     let report = scan(&bench.scanner, EARLY).await.unwrap();
     assert_eq!(
         (report.found, report.published, report.unpublished),
@@ -163,13 +191,48 @@ async fn a_broker_that_refuses_ends_the_scan_and_what_was_refused_is_found_again
         "the second page was not begun"
     );
     bench.scanner.publisher = bench.queue.clone();
-    assert_eq!(
-        scan(&bench.scanner, EARLY).await.unwrap().published,
-        4,
-        "the rest is free, the refused are claimed"
-    );
+    scan(&bench.scanner, EARLY).await.unwrap();
+    assert_eq!(bench.ids().await, [2, 4, 5, 6, 7, 8], "the refused at once, and the rest");
     bench.clock.advance(TimeDelta::minutes(5));
     assert_eq!(scan(&bench.scanner, EARLY).await.unwrap().published, 8, "all claims have run out");
+}
+
+#[tokio::test]
+async fn what_is_in_no_queue_is_found_again_at_once_and_of_what_nobody_knows_the_claim_holds() {
+    let problem = || String::from("away");
+    let cases = [
+        (PublishError::Refused, vec![2, 4]),
+        (PublishError::Unroutable { routing_key: "shared.early".into() }, vec![2, 4]),
+        (PublishError::NotSent { problem: problem() }, vec![2, 4]),
+        (PublishError::Unconfirmed { problem: problem() }, vec![]),
+    ];
+    for (error, found_again) in cases {
+        let mut bench = Bench::new(10).await;
+        for id in 1..=4 {
+            bench.add(id, Some(noon() + TimeDelta::minutes(20))).await;
+        }
+        bench.scanner.publisher = Arc::new(Grudging(error.clone()));
+        let report = scan(&bench.scanner, EARLY).await.unwrap();
+        assert_eq!((report.published, report.unpublished), (2, 2), "{error}");
+        bench.scanner.publisher = bench.queue.clone();
+        scan(&bench.scanner, EARLY).await.unwrap();
+        assert_eq!(bench.ids().await, found_again, "{error}");
+        bench.clock.advance(TimeDelta::minutes(5));
+        assert_eq!(scan(&bench.scanner, EARLY).await.unwrap().published, 4, "{error}");
+    }
+}
+
+#[tokio::test]
+async fn nobody_gives_back_the_claim_of_another() {
+    let bench = Bench::new(10).await;
+    bench.add(1, Some(noon() + TimeDelta::minutes(20))).await;
+    scan(&bench.scanner, EARLY).await.unwrap();
+    bench.messages().await;
+    bench.execute("UPDATE token_refresh SET claim_id = 7").await;
+    bench.scanner.store.give_back(&[ConnectionId(1)], 8).await.unwrap();
+    assert_eq!(scan(&bench.scanner, EARLY).await.unwrap().found, 0);
+    bench.scanner.store.give_back(&[ConnectionId(1)], 7).await.unwrap();
+    assert_eq!(scan(&bench.scanner, EARLY).await.unwrap().found, 1);
 }
 
 #[tokio::test]
@@ -238,7 +301,7 @@ async fn a_queue_that_refuses_does_not_keep_the_next_provider_from_its_scan() {
         bench.add(id, Some(noon())).await;
     }
     bench.execute("UPDATE channels SET integrationType = '21' WHERE connectionId > 2").await;
-    bench.scanner.publisher = Arc::new(Grudging);
+    bench.scanner.publisher = Arc::new(Grudging(PublishError::Refused));
     let report = scan(&bench.scanner, URGENT).await.unwrap();
     assert_eq!((report.found, report.published, report.unpublished), (4, 2, 2));
 }

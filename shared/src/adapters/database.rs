@@ -15,6 +15,7 @@ mod scan;
 mod sealed;
 pub mod table;
 mod value;
+mod watch;
 
 use std::sync::Arc;
 
@@ -23,17 +24,28 @@ use sea_orm::{DatabaseConnection, DbBackend};
 pub use connect::DatabaseSettings;
 pub use sealed::Sealing;
 
+use crate::ports::clock::Clock;
+
 /// The store. Cheap to clone; clones share the pool.
 #[derive(Clone)]
 pub struct Database {
     connection: DatabaseConnection,
     backend: DbBackend,
     sealing: Option<Arc<Sealing>>,
+    clock: Option<Arc<dyn Clock>>,
     reads: Arc<load::Reads>,
     commits: Arc<commit::Commits>,
 }
 
 impl Database {
+    /// Takes leases by this clock where the database is part of the process and has none of its own: SQLite. Without one it is
+    /// the machine's.
+    #[must_use]
+    pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
+        // What gathers for one round trip is judged by the same clock.
+        Self { clock: Some(clock), reads: Arc::default(), commits: Arc::default(), ..self }
+    }
+
     /// The pool itself, for migrations.
     pub fn connection(&self) -> &DatabaseConnection {
         &self.connection

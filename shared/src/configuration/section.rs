@@ -224,6 +224,9 @@ pub struct CallSection {
     /// For a whole call with its answer.
     #[serde(with = "humantime_serde")]
     pub timeout: Duration,
+    /// How long a connection is one worker's from before a call that spends its refresh token.
+    #[serde(with = "humantime_serde")]
+    pub lease: Duration,
     /// A longer answer is no token.
     pub max_answer_bytes: usize,
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::failure::FailureClass;
 use super::fingerprint::{fingerprint, grant_fingerprint};
 use super::secret::Secret;
+use super::window::Plan;
 
 /// The `id` of a row of `ie_appinstall_connection`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -116,6 +117,8 @@ pub struct LoadedConnection {
     pub is_active: bool,
     /// The token in use, if there is one.
     pub access_token: Option<Secret>,
+    /// A digest of `accessToken` as it stands in its column, sealed or not; also a precondition of the commit.
+    pub stored_token: Option<String>,
     /// The refresh token, if there is one.
     pub refresh_token: Option<Secret>,
     /// `accessTokenExpiryAt`; also a precondition of the commit, so that a reconnect in between wins.
@@ -128,8 +131,12 @@ pub struct LoadedConnection {
     pub state: ConnectionState,
     /// Due again from here on, as planned when the token was stored.
     pub refresh_at: Option<DateTime<Utc>>,
+    /// The expiry for which that was planned.
+    pub noted_expiry: Option<DateTime<Utc>>,
     /// Not before this, after a failure.
     pub next_attempt_at: Option<DateTime<Utc>>,
+    /// What the database's clock said when this was read: lease and open call are written by it.
+    pub database_now: DateTime<Utc>,
     /// Another worker holds the connection until then.
     pub leased_until: Option<DateTime<Utc>>,
     /// The call that may have spent a refresh token, and of which nobody knows the answer.
@@ -146,6 +153,10 @@ pub struct LoadedConnection {
     pub failure_class: Option<FailureClass>,
     /// How long the token was said to live.
     pub lifetime: Option<TimeDelta>,
+    /// When a refresh token dies, as noted for the one that [`Self::refresh_token_fingerprint`] tells.
+    pub refresh_token_expires_at: Option<DateTime<Utc>>,
+    /// What [`Self::grant_fingerprint`] was when that was noted.
+    pub refresh_token_fingerprint: Option<String>,
     /// What [`Self::fingerprint`] was when the connection began to wait for a person.
     pub waiting_fingerprint: Option<String>,
     /// Somebody paused the provider.
@@ -164,6 +175,19 @@ impl LoadedConnection {
         grant_fingerprint(self.id, self.refresh_token.as_ref())
     }
 
+    /// When its refresh token dies, as far as that was noted for this one: a merchant's reconnect may have brought another.
+    pub fn grant_ends_at(&self) -> Option<DateTime<Utc>> {
+        let is_about_this =
+            self.refresh_token_fingerprint.as_ref().is_none_or(|noted| *noted == self.grant_fingerprint());
+        self.refresh_token_expires_at.filter(|_| is_about_this)
+    }
+
+    /// The same of the refresh token that is good once a grant has come; `new` is what came with it.
+    pub fn grant_fingerprint_after(&self, new: Option<&Secret>) -> Option<String> {
+        let good = new.or(self.refresh_token.as_ref())?;
+        Some(grant_fingerprint(self.id, Some(good)))
+    }
+
     /// What has to change before a connection that was left in `state` is tried again: after a lost answer only another
     /// refresh token helps, where the provider knew nothing of what we asked for also another definition (`revision`).
     pub fn fingerprint_for(&self, state: ConnectionState, revision: &str) -> String {
@@ -177,6 +201,25 @@ impl LoadedConnection {
                 self.fingerprint()
             }
         }
+    }
+
+    /// Brings the times that were written by the database's clock to the clock that said `asked_at` just before this was
+    /// asked for. So an open call never seems younger than it is; a lease may seem over a moment too soon, and
+    /// whoever takes it is told by the database.
+    #[must_use]
+    pub fn by_clock_of(mut self, asked_at: DateTime<Utc>) -> Self {
+        let ahead = asked_at - self.database_now;
+        for time in [&mut self.leased_until, &mut self.attempt_sent_at] {
+            *time = time.and_then(|time| time.checked_add_signed(ahead));
+        }
+        self.database_now = asked_at;
+        self
+    }
+
+    /// When it is due again, where that was planned.
+    pub fn plan(&self) -> Option<Plan> {
+        let (noted_expiry, lifetime) = (self.noted_expiry, self.lifetime);
+        self.refresh_at.map(|refresh_at| Plan { refresh_at, noted_expiry, lifetime })
     }
 
     /// Since when nobody knows whether the refresh token is spent. A call that spent the one before it says nothing of this
@@ -233,13 +276,16 @@ pub(crate) fn loaded_connection(id: i64) -> LoadedConnection {
         id: ConnectionId(id),
         is_active: true,
         access_token: Some(Secret::new("token")),
+        stored_token: None,
         refresh_token: None,
         expires_at: None,
         input_fields: None,
         generation: Generation::FIRST,
         state: ConnectionState::Active,
         refresh_at: None,
+        noted_expiry: None,
         next_attempt_at: None,
+        database_now: DateTime::UNIX_EPOCH,
         leased_until: None,
         attempt_id: None,
         attempt_sent_at: None,
@@ -248,6 +294,8 @@ pub(crate) fn loaded_connection(id: i64) -> LoadedConnection {
         grant_failures: 0,
         failure_class: None,
         lifetime: None,
+        refresh_token_expires_at: None,
+        refresh_token_fingerprint: None,
         waiting_fingerprint: None,
         is_paused: false,
     }
@@ -263,6 +311,20 @@ mod tests {
             assert_eq!(ConnectionState::parse(state.as_str()), Some(state));
         }
         assert_eq!(ConnectionState::parse("unheard_of"), None);
+    }
+
+    #[test]
+    fn lease_and_open_call_are_judged_by_the_databases_clock() {
+        let at = |seconds| DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds);
+        let loaded = LoadedConnection {
+            database_now: at(1_000),
+            leased_until: Some(at(1_030)),
+            attempt_sent_at: Some(at(990)),
+            ..loaded_connection(1)
+        };
+        // A worker whose clock is an hour ahead.
+        let loaded = loaded.by_clock_of(at(4_600));
+        assert_eq!((loaded.leased_until, loaded.attempt_sent_at), (Some(at(4_630)), Some(at(4_590))));
     }
 
     #[test]

@@ -14,6 +14,12 @@ pub(super) fn of_text(text: &str) -> String {
     shortened(ring::digest::digest(&SHA256, text.as_bytes()))
 }
 
+/// A whole digest of a token as it stands in its column, sealed or not: `SHA2(…, 256)` of the servers says the same. It is
+/// compared and never kept.
+pub(crate) fn of_stored_token(text: &Secret) -> String {
+    hex(ring::digest::digest(&SHA256, text.expose().as_bytes()).as_ref())
+}
+
 /// A short digest of the refresh token alone: tells whether a call that may have spent one was about this one.
 pub(super) fn grant_fingerprint(id: ConnectionId, refresh_token: Option<&Secret>) -> String {
     fingerprint(id, None, refresh_token, None)
@@ -40,7 +46,16 @@ pub(super) fn fingerprint(
 }
 
 fn shortened(digest: Digest) -> String {
-    digest.as_ref().iter().take(KEPT).map(|byte| format!("{byte:02x}")).collect()
+    hex(digest.as_ref().get(..KEPT).unwrap_or_default())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        for digit in [byte >> 4, byte & 0x0f] {
+            text.push(char::from_digit(digit.into(), 16).unwrap_or('0'));
+        }
+        text
+    })
 }
 
 #[cfg(test)]
@@ -51,6 +66,13 @@ mod tests {
         let refresh_token = refresh_token.map(Secret::new);
         let expires_at = DateTime::from_timestamp(expiry, 0);
         fingerprint(ConnectionId(id), expires_at, refresh_token.as_ref(), Some(&Secret::new(input)))
+    }
+
+    #[test]
+    fn a_stored_tokens_digest_is_what_the_servers_say() {
+        // SELECT SHA2('abc', 256)
+        let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(of_stored_token(&Secret::new("abc")), expected);
     }
 
     #[test]

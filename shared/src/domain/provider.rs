@@ -8,6 +8,7 @@ pub mod environment;
 #[cfg(test)]
 mod examples;
 pub mod request;
+pub mod request_id;
 pub mod secrets;
 pub mod template;
 
@@ -16,11 +17,12 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use definition::{Definition, Rotation};
+use definition::{Definition, Lifetime, Rotation};
 use egress::HostPattern;
 use secrets::{OperatorSecrets, SecretSources};
 
 use crate::domain::limits::Limits;
+use crate::domain::watch::Watch;
 
 /// What an operator may set for one provider: section `[providers.NAME]` of the configuration.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -59,6 +61,7 @@ pub struct Provider {
     pub(crate) secrets: OperatorSecrets,
     pub(crate) allowed_hosts: Arc<[HostPattern]>,
     pub(crate) revision: String,
+    pub(crate) wants_request_id: bool,
 }
 
 impl Provider {
@@ -82,6 +85,11 @@ impl Provider {
         !self.definition.secrets.is_empty()
     }
 
+    /// Whether each call needs an id of its own.
+    pub fn wants_request_id(&self) -> bool {
+        self.wants_request_id
+    }
+
     /// What a call spends.
     pub fn rotation(&self) -> Rotation {
         self.definition.rotation()
@@ -96,6 +104,23 @@ impl Provider {
     pub fn is_kept_alive_by_use(&self) -> bool {
         self.definition.refresh_token.as_ref().is_some_and(|refresh_token| {
             refresh_token.inactivity.is_some() || refresh_token.rotation.spends()
+        })
+    }
+
+    /// What has to be watched of its refresh tokens; `None` where nothing says that they die.
+    pub fn watch(&self) -> Option<Watch> {
+        let refresh_token = self.definition.refresh_token.as_ref()?;
+        let sources = refresh_token.lifetime.as_ref().map_or(&[][..], |sources| &sources.0);
+        let fixed = sources.iter().filter_map(|source| match source {
+            Lifetime::Fixed(fixed) => Some(*fixed),
+            _ => None,
+        });
+        let life = fixed.chain(refresh_token.inactivity).min();
+        let is_said_by_answer = sources.iter().any(|source| source.pointer().is_some());
+        (life.is_some() || is_said_by_answer).then(|| Watch {
+            life: life.and_then(|life| TimeDelta::from_std(life).ok()),
+            is_said_by_answer,
+            is_renewed_by_use: self.is_kept_alive_by_use(),
         })
     }
 

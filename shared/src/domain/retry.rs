@@ -339,6 +339,27 @@ mod tests {
         assert_eq!(policy().after(&refused, &unknown, at(1), 1).state, ConnectionState::Quarantined);
     }
 
+    #[test]
+    fn the_jitter_is_full_and_doubles_up_to_the_longest_wait() {
+        let failure = Failure::new(FailureClass::ServerError, "");
+        let now = DateTime::UNIX_EPOCH;
+        for (failures, ceiling) in [(0, 4), (1, 8), (3, 32), (6, 256), (7, 300), (1_000, 300)] {
+            let waits: Vec<_> = (0..400_000)
+                .step_by(997)
+                .map(|random| policy().after(&failure, &history(failures), now, random).next_attempt_at - now)
+                .collect();
+            let (shortest, longest) = (TimeDelta::seconds(2), TimeDelta::seconds(ceiling));
+            assert!(waits.iter().all(|wait| *wait >= shortest && *wait <= longest), "{failures}");
+            // Each tenth of the whole span is drawn about as often as any other.
+            let tenth = (longest - shortest) / 10;
+            for part in 0..10 {
+                let from = shortest + tenth * part;
+                let drawn = waits.iter().filter(|wait| **wait >= from && **wait < from + tenth).count();
+                assert!(drawn >= waits.len() / 20, "{failures}: part {part} was drawn {drawn} times");
+            }
+        }
+    }
+
     fn any_failure() -> impl Strategy<Value = Failure> {
         (0..FailureClass::ALL.len(), any::<bool>(), any::<Option<u64>>()).prop_map(
             |(index, may_have_spent, asked)| Failure {

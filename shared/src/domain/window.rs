@@ -16,19 +16,36 @@ pub struct RefreshWindows {
     pub shortest_interval: TimeDelta,
 }
 
-/// Whether `refresh_at` was planned for the token that expires at `expires_at`. A merchant's reconnect moves the expiry and
-/// leaves the plan behind; then only the window counts.
-pub fn is_plan_for(
-    expires_at: DateTime<Utc>,
-    refresh_at: DateTime<Utc>,
-    lifetime: Option<TimeDelta>,
-) -> bool {
-    let lead = expires_at - refresh_at;
-    lead > TimeDelta::zero() && lifetime.is_some_and(|lifetime| lead <= lifetime)
+/// Two expiries that lie no further apart are one: the platform's column may hold whole seconds.
+pub const SAME_EXPIRY: TimeDelta = TimeDelta::seconds(1);
+
+/// When a token is to be renewed, and what is known of the token for which that was planned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Plan {
+    /// When.
+    pub refresh_at: DateTime<Utc>,
+    /// The expiry of the token; `None` on a row that an earlier version wrote.
+    pub noted_expiry: Option<DateTime<Utc>>,
+    /// How long that one lives.
+    pub lifetime: Option<TimeDelta>,
+}
+
+impl Plan {
+    /// Whether it was made for the token that expires at `expires_at`. A merchant's reconnect moves the expiry and leaves the
+    /// plan behind; then only the window counts.
+    pub fn is_for(&self, expires_at: DateTime<Utc>) -> bool {
+        let lead = expires_at - self.refresh_at;
+        let is_noted = match self.noted_expiry {
+            Some(noted) => (expires_at - noted).abs() <= SAME_EXPIRY,
+            // What was planned for further before the expiry than the token lives was planned for another one.
+            None => self.lifetime.is_some_and(|lifetime| lead <= lifetime),
+        };
+        lead > TimeDelta::zero() && is_noted
+    }
 }
 
 /// The connection's own share of a span: always the same one, and all shares alike often (the finalizer of splitmix64).
-fn share(id: ConnectionId, span: TimeDelta) -> TimeDelta {
+pub(super) fn share(id: ConnectionId, span: TimeDelta) -> TimeDelta {
     const PARTS: u64 = 1 << 10;
     let mut mixed = id.0.cast_unsigned().wrapping_add(0x9e37_79b9_7f4a_7c15);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -90,8 +107,8 @@ impl RefreshWindows {
         if connection.access_token.as_ref().is_none_or(super::secret::Secret::is_empty) {
             return false;
         }
-        let due_from = match connection.refresh_at {
-            Some(refresh_at) if is_plan_for(expires_at, refresh_at, connection.lifetime) => refresh_at,
+        let due_from = match connection.plan() {
+            Some(plan) if plan.is_for(expires_at) => plan.refresh_at,
             _ => expires_at - self.early,
         };
         // The producer's clock may run ahead of this one; what is nearly due is due.
@@ -160,6 +177,7 @@ mod tests {
             let (first, last) = due(lifetime);
             assert!(first >= earliest && last <= latest, "{name}: {first} to {last}");
             assert!(last - first > (latest - earliest) * 8 / 10, "{name} is spread: {first} to {last}");
+            assert_eq!(due(lifetime), (first, last), "{name}: each connection always has the same share");
         }
     }
 
@@ -210,6 +228,23 @@ mod tests {
     }
 
     #[test]
+    fn a_plan_counts_for_the_expiry_that_it_was_made_for_and_for_no_other() {
+        let seconds = |seconds| at(0) + TimeDelta::seconds(seconds);
+        let lifetime = Some(TimeDelta::days(60));
+        let plan = |noted_expiry| Plan { refresh_at: seconds(100), noted_expiry, lifetime };
+        let made_for = |noted, expiry| plan(Some(seconds(noted))).is_for(seconds(expiry));
+        assert!(made_for(5_000_000, 5_000_000));
+        assert!(made_for(5_000_000, 5_000_001), "a column of whole seconds");
+        assert!(!made_for(5_000_000, 5_000_002));
+        // A token of minutes that somebody else stored, whose expiry lies seconds behind the plan for 60 days.
+        assert!(!made_for(5_000_000, 103));
+        assert!(plan(None).is_for(seconds(103)), "written by an earlier version: nobody can tell");
+        let mut shorter = connection(Some(seconds(103)), Some(seconds(100)), 86_400);
+        shorter.noted_expiry = Some(seconds(5_000_000));
+        assert!(!WINDOWS.is_fresh(&shorter, at(0)), "judged by its window");
+    }
+
+    #[test]
     fn a_retry_goes_where_its_scan_would_find_it() {
         assert_eq!(WINDOWS.lane_for(Some(at(20)), at(0)), Lane::Early);
         assert_eq!(WINDOWS.lane_for(Some(at(10)), at(0)), Lane::Urgent);
@@ -224,7 +259,11 @@ mod tests {
             let expires_at = at(0) + lifetime;
             let refresh_at = WINDOWS.refresh_at(ConnectionId(id), Some((expires_at, lifetime)), None, at(0)).unwrap();
             prop_assert!(refresh_at > at(0) && refresh_at < expires_at);
-            prop_assert!(is_plan_for(expires_at, refresh_at, Some(lifetime)));
+            let lifetime = Some(lifetime);
+            for noted_expiry in [None, Some(expires_at)] {
+                let plan = Plan { refresh_at, noted_expiry, lifetime };
+                prop_assert!(plan.is_for(expires_at));
+            }
         }
     }
 }

@@ -43,12 +43,36 @@ pub enum PublishError {
         /// The routing key.
         routing_key: String,
     },
+    /// It was never sent: the broker could not be reached, or one before it failed.
+    #[error("not sent to the broker: {problem}")]
+    NotSent {
+        /// What the client says.
+        problem: String,
+    },
     /// No confirm came; the message may or may not be in the queue.
     #[error("no confirm from the broker: {problem}")]
     Unconfirmed {
         /// What the client says.
         problem: String,
     },
+}
+
+impl PublishError {
+    /// Whether it is certain that no queue has the message.
+    pub fn is_certain(&self) -> bool {
+        match self {
+            Self::Refused | Self::Unroutable { .. } | Self::NotSent { .. } => true,
+            Self::Unconfirmed { .. } => false,
+        }
+    }
+
+    /// Whether the broker itself did not answer, rather than refuse this message.
+    pub fn is_broker_away(&self) -> bool {
+        match self {
+            Self::NotSent { .. } | Self::Unconfirmed { .. } => true,
+            Self::Refused | Self::Unroutable { .. } => false,
+        }
+    }
 }
 
 /// Hands out messages, the urgent lane's first.

@@ -8,7 +8,8 @@ use crate::domain::channel::Channel;
 use crate::domain::connection::{ConnectionId, ConnectionState, Generation, LoadedConnection};
 use crate::domain::failure::Failure;
 use crate::domain::secret::Secret;
-use crate::domain::window::RefreshWindows;
+use crate::domain::watch::Watched;
+use crate::domain::window::{Plan, RefreshWindows};
 
 /// What the producer asks of the store.
 #[async_trait]
@@ -24,6 +25,9 @@ pub trait ScanStore: Send + Sync {
     /// Enrols those that are new and claims all that nobody else has claimed, until `until`. Answers the claimed ones.
     async fn claim(&self, due: &[DueConnection], claim: Claim) -> Result<Vec<DueConnection>, StoreError>;
 
+    /// Ends the claims on these connections, where they are still the one with this id.
+    async fn give_back(&self, connections: &[ConnectionId], claim_id: i64) -> Result<(), StoreError>;
+
     /// Names of the providers that somebody paused.
     async fn paused_providers(&self) -> Result<Vec<String>, StoreError>;
 
@@ -37,6 +41,21 @@ pub trait ScanStore: Send + Sync {
         before: DateTime<Utc>,
         limit: u32,
     ) -> Result<Vec<EndingGrant>, StoreError>;
+
+    /// The next ids after `after`, `limit` at most; `None` where there are no more.
+    async fn id_page(&self, after: Option<ConnectionId>, limit: u32) -> Result<Option<IdPage>, StoreError>;
+
+    /// Connections of a page whose access token expires after `window_ends`, and of whose refresh token nothing was noted since
+    /// somebody else stored that access token.
+    async fn unwatched(
+        &self,
+        integration_type: &str,
+        page: IdPage,
+        window_ends: DateTime<Utc>,
+    ) -> Result<Vec<Unwatched>, StoreError>;
+
+    /// Enrols those that are new, and notes plan and end for all of which no token was stored meanwhile.
+    async fn note_watched(&self, notes: &[WatchNote]) -> Result<(), StoreError>;
 
     /// Deletes history of failed attempts from before `before`, a bounded number of rows. Answers how many.
     async fn prune_attempts(&self, before: DateTime<Utc>) -> Result<u64, StoreError>;
@@ -114,6 +133,43 @@ pub struct EndingGrant {
     pub at: DateTime<Utc>,
 }
 
+/// Ids of connections, one after another, whatever the connections are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdPage {
+    /// Those after this one …
+    pub after: Option<ConnectionId>,
+    /// … up to and with this one.
+    pub last: ConnectionId,
+}
+
+/// A connection whose refresh token nobody watches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unwatched {
+    /// The connection.
+    pub connection_id: ConnectionId,
+    /// Its generation; `None` if it is not enrolled yet.
+    pub generation: Option<Generation>,
+    /// When its access token expires.
+    pub expires_at: DateTime<Utc>,
+    /// When that was generated, as far as the platform says.
+    pub generated_at: Option<DateTime<Utc>>,
+    /// The plan on its row, whatever token it was made for.
+    pub plan: Option<Plan>,
+}
+
+/// What is noted for one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WatchNote {
+    /// Whose.
+    pub connection_id: ConnectionId,
+    /// The generation that was read: the precondition.
+    pub generation: Option<Generation>,
+    /// The expiry of the access token that stands there.
+    pub expires_at: DateTime<Utc>,
+    /// The note.
+    pub watched: Watched,
+}
+
 /// A row with a value that no version of the table should hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnreadableRow {
@@ -160,7 +216,8 @@ pub trait RefreshStore: Send + Sync {
     /// `false` if the generation moved on or somebody else holds the lease: then nothing may be sent.
     async fn begin_attempt(&self, attempt: &Attempt) -> Result<bool, StoreError>;
 
-    /// Stores a credential by compare-and-swap on the generation that was spent and the expiry that was loaded.
+    /// Stores a credential by compare-and-swap on the generation that was spent and the expiry and access token that were
+    /// loaded.
     async fn commit(&self, commit: &Commit) -> Result<Committed, StoreError>;
 
     /// Writes a failure down; `false` if the generation moved on meanwhile.
@@ -185,14 +242,12 @@ pub struct Attempt {
     pub id: String,
     /// Who makes it.
     pub owner: String,
-    /// The time by which the lease is judged.
-    pub now: DateTime<Utc>,
-    /// Since when nobody will know, should no answer come: now, or since the call that is open already.
-    pub sent_at: DateTime<Utc>,
+    /// How long nobody will have known, should no answer come: zero, or the age of the call that is open already.
+    pub unknown_for: TimeDelta,
     /// What tells whether the refresh token that is spent is still the one on the row.
     pub grant: String,
-    /// Until then nobody else sends one.
-    pub lease_until: DateTime<Utc>,
+    /// How long nobody else sends one, by the database's clock.
+    pub lease: TimeDelta,
 }
 
 /// The end of a claim without a call.
@@ -217,6 +272,9 @@ pub struct Commit {
     pub spent: Generation,
     /// The expiry that was loaded: the second one, so that a merchant's reconnect in between wins.
     pub loaded_expiry: Option<DateTime<Utc>>,
+    /// What tells the access token that was loaded, as it stood in its column: the third one, for a reconnect may leave the
+    /// expiry as it was. See [`LoadedConnection::stored_token`].
+    pub loaded_token: Option<String>,
     /// The new token.
     pub access_token: Secret,
     /// When it was granted.
@@ -227,8 +285,10 @@ pub struct Commit {
     pub lifetime: Option<TimeDelta>,
     /// The refresh token that takes the place of the one that was spent; `None` keeps that one.
     pub refresh_token: Option<Secret>,
-    /// When the refresh token that is good from now on dies; `None` if nothing new is known of it.
+    /// When the refresh token that is good from now on dies; `None` if nobody knows.
     pub refresh_token_expires_at: Option<DateTime<Utc>>,
+    /// What tells which refresh token that is.
+    pub refresh_token_fingerprint: Option<String>,
     /// When it is due again, where that is not simply its window.
     pub refresh_at: Option<DateTime<Utc>>,
 }

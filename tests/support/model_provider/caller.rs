@@ -80,7 +80,7 @@ impl DefinedCaller {
         observed: Option<TimeDelta>,
     ) -> Result<Grant, Failure> {
         let refresh_token = refresh_token.map(Secret::new);
-        let spending = Spending { refresh_token: refresh_token.as_ref(), secret };
+        let spending = Spending { refresh_token: refresh_token.as_ref(), secret, request_id: None };
         let request = self.provider.token_request(&self.input, spending)?;
         let sent_at = self.clock.now();
         let answer = self.caller.call(&request).await?;

@@ -7,6 +7,7 @@ use freshet_shared::domain::lane::Lane;
 use freshet_shared::domain::outcome::{Cached, Disposition, Outcome, Skip};
 use freshet_shared::domain::provider::catalogue::Providers;
 use freshet_shared::ports::cache::Cache;
+use freshet_shared::ports::clock::Clock;
 use freshet_shared::ports::provider::CallError;
 
 use super::{Bench, message, noon};
@@ -288,6 +289,31 @@ async fn what_the_provider_knows_nothing_of_is_asked_for_again_only_when_somethi
     let outcome = refresh(&bench.refresher, &message(1, 0, Lane::Early), false).await;
     assert_eq!(outcome.as_str(), "refreshed");
     assert_eq!(bench.load(1).await.state, ConnectionState::Active);
+}
+
+#[tokio::test]
+async fn input_that_makes_no_request_is_looked_at_without_a_call_until_it_is_another() {
+    let bench = Bench::new().await;
+    bench.add(1, 20).await;
+    bench.execute("UPDATE ie_appinstall_connection SET inputFields = '{\"x-integration-id\":\"c\"}'").await;
+    let mut failures = 0;
+    for _ in 0..3 {
+        let outcome = refresh(&bench.refresher, &message(1, 0, Lane::Early), false).await;
+        let Outcome::Failed(failed) = outcome else { panic!("{outcome:?}") };
+        failures += 1;
+        assert_eq!(failed.state, ConnectionState::Misconfigured);
+        assert!(failed.next_attempt_at > bench.clock.now() && bench.load(1).await.failures == failures);
+        bench.clock.advance(TimeDelta::minutes(16));
+    }
+    assert!(bench.provider.calls().is_empty());
+    bench
+        .execute("UPDATE ie_appinstall_connection SET inputFields = '{\"x-integration-id\":\"c\",\"x-integration-token\":\"d\"}'")
+        .await;
+    bench.grant("new");
+    let outcome = refresh(&bench.refresher, &message(1, 0, Lane::Early), false).await;
+    assert_eq!(outcome.as_str(), "refreshed");
+    let loaded = bench.load(1).await;
+    assert_eq!((loaded.state, loaded.failures, loaded.failure_class), (ConnectionState::Active, 0, None));
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ use freshet_shared::domain::provider::answer::ProviderAnswer;
 use freshet_shared::domain::provider::catalogue::{CatalogueError, Providers};
 use freshet_shared::domain::provider::request::ProviderRequest;
 use freshet_shared::domain::secret::Secret;
+use freshet_shared::ports::clock::Clock;
 use freshet_shared::ports::provider::{CallError, ProviderCaller};
 use freshet_shared::ports::store::Attempt;
 use sea_orm::ConnectionTrait;
@@ -245,6 +246,36 @@ async fn five_refusals_in_a_row_ask_the_merchant_and_anything_else_begins_the_co
     assert_eq!(bench.provider.calls().len(), last + 1);
 }
 
+#[tokio::test]
+async fn a_stored_token_clears_all_that_failures_left_and_begins_their_counts_anew() {
+    let bench = bench(DEFINITION, LEEWAY, &["s"]).await;
+    bench
+        .execute(
+            "UPDATE token_refresh SET state = 'misconfigured', failures = 7, grant_failures = 4, \
+             failure_class = 'invalid_grant', failure_detail = 'refused', \
+             next_attempt_at = '2026-11-21 11:59:00', queued_until = '2026-11-21 12:04:00', \
+             lease_owner = 'dead', lease_until = '2026-11-21 11:59:30', attempt_id = 'a', \
+             attempt_sent_at = '2026-11-21 11:59:50'",
+        )
+        .await;
+    bench.provider.answer(200, GRANT);
+    assert_eq!(refreshed(&bench, 0).await.as_str(), "refreshed");
+    let cleared = "SELECT COUNT(*) FROM token_refresh WHERE state = 'active' AND failures = 0 AND grant_failures = 0 \
+         AND failure_class IS NULL AND failure_detail IS NULL AND next_attempt_at IS NULL AND queued_until IS NULL \
+         AND lease_owner IS NULL AND lease_until IS NULL AND attempt_id IS NULL AND attempt_sent_at IS NULL \
+         AND attempt_grant IS NULL AND waiting_fingerprint IS NULL";
+    assert_eq!(bench.number(cleared).await, 1);
+    // Four refusals before it do not count: it takes five more.
+    bench.clock.advance(TimeDelta::minutes(55));
+    for _ in 0..4 {
+        bench.provider.answer(400, r#"{"error":"invalid_grant"}"#);
+        let outcome = refreshed(&bench, 1).await;
+        let Outcome::Failed(failed) = outcome else { panic!("{outcome:?}") };
+        assert_eq!(failed.state, ConnectionState::Active);
+        bench.execute("UPDATE token_refresh SET next_attempt_at = NULL").await;
+    }
+}
+
 /// Answers, while somebody else changes the row.
 struct Meanwhile(Database, &'static str, u16, &'static str);
 
@@ -334,43 +365,107 @@ async fn after_a_reconnect_during_a_call_the_merchants_token_is_refreshed_like_a
 
 #[tokio::test]
 async fn an_access_token_that_somebody_wrote_beside_the_spent_refresh_token_gives_way() {
-    let theirs = "UPDATE ie_appinstall_connection SET accessToken = 'theirs', accessTokenExpiryAt = '2026-11-21 12:50:00'";
-    let mut bench = bench(DEFINITION, STRICT, &["s"]).await;
-    let meanwhile = Meanwhile(bench.database.clone(), theirs, 200, GRANT);
-    Arc::get_mut(&mut bench.refresher).unwrap().caller = Arc::new(meanwhile);
+    for theirs in [
+        "UPDATE ie_appinstall_connection SET accessToken = 'theirs', accessTokenExpiryAt = '2026-11-21 12:50:00'",
+        "UPDATE ie_appinstall_connection SET accessToken = 'theirs'",
+    ] {
+        let mut bench = bench(DEFINITION, STRICT, &["s"]).await;
+        let meanwhile = Meanwhile(bench.database.clone(), theirs, 200, GRANT);
+        Arc::get_mut(&mut bench.refresher).unwrap().caller = Arc::new(meanwhile);
+        assert_eq!(refreshed(&bench, 0).await.as_str(), "refreshed", "{theirs}");
+        let loaded = bench.load(1).await;
+        assert_eq!(loaded.access_token.unwrap().expose(), "new");
+        assert_eq!(loaded.refresh_token.unwrap().expose(), "second", "else the connection would be lost");
+    }
+}
+
+#[tokio::test]
+async fn an_access_token_of_the_merchants_wins_where_the_refresh_token_is_not_spent() {
+    let theirs = "UPDATE ie_appinstall_connection SET accessToken = 'OLD-1'";
+    let mut bench = bench(DEFINITION, "\"none\"", &["s"]).await;
+    let answer = r#"{"access_token":"new","expires_in":3600}"#;
+    for (status, body) in [(200, answer), (400, r#"{"error":"invalid_grant"}"#)] {
+        bench.execute("UPDATE ie_appinstall_connection SET accessToken = 'old-1'").await;
+        let meanwhile = Meanwhile(bench.database.clone(), theirs, status, body);
+        Arc::get_mut(&mut bench.refresher).unwrap().caller = Arc::new(meanwhile);
+        assert_eq!(refreshed(&bench, 0).await, Outcome::Stale, "{status}: same expiry, same refresh token");
+        let loaded = bench.load(1).await;
+        assert_eq!((loaded.access_token.unwrap().expose(), loaded.generation.0), ("OLD-1", 0), "{status}");
+        assert_eq!((bench.cached(1).as_deref(), loaded.failures), (Some("OLD-1"), 0), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_was_not_there_is_no_other_one() {
+    for (before, after, expected) in [
+        ("NULL", "NULL", "refreshed"),
+        ("NULL", "'theirs'", "stale"),
+        ("''", "NULL", "stale"),
+        ("'old'", "'old '", "stale"),
+    ] {
+        let mut bench = bench(DEFINITION, "\"none\"", &["s"]).await;
+        bench.execute(&format!("UPDATE ie_appinstall_connection SET accessToken = {before}")).await;
+        let statement = format!("UPDATE ie_appinstall_connection SET accessToken = {after}").leak();
+        let answer = r#"{"access_token":"new","expires_in":3600}"#;
+        let meanwhile = Meanwhile(bench.database.clone(), statement, 200, answer);
+        Arc::get_mut(&mut bench.refresher).unwrap().caller = Arc::new(meanwhile);
+        assert_eq!(refreshed(&bench, 0).await.as_str(), expected, "{before} to {after}");
+    }
+}
+
+#[tokio::test]
+async fn the_noted_end_of_a_refresh_token_is_not_applied_to_the_one_of_a_reconnect() {
+    let noted = "SELECT COUNT(*) FROM token_refresh WHERE strftime('%s', refresh_token_expires_at) = strftime('%s', '2026-11-22 12:00:00')";
+    let bench = bench(DEFINITION, "\"none\"", &["s"]).await;
+    bench
+        .provider
+        .answer(200, r#"{"access_token":"new","expires_in":3600,"refresh_token_expires_in":86400}"#);
     assert_eq!(refreshed(&bench, 0).await.as_str(), "refreshed");
-    let loaded = bench.load(1).await;
-    assert_eq!(loaded.access_token.unwrap().expose(), "new");
-    assert_eq!(loaded.refresh_token.unwrap().expose(), "second");
+    assert_eq!(bench.number(noted).await, 1);
+    let silent = r#"{"access_token":"next","expires_in":3600}"#;
+    bench.clock.advance(TimeDelta::minutes(55));
+    bench.provider.answer(200, silent);
+    assert_eq!(refreshed(&bench, 1).await.as_str(), "refreshed");
+    assert_eq!(bench.number(noted).await, 1, "an answer that does not say it leaves it as it is");
+
+    bench.execute("UPDATE ie_appinstall_connection SET refreshToken = 'reconnected'").await;
+    assert_eq!(bench.load(1).await.grant_ends_at(), None);
+    bench.clock.advance(TimeDelta::minutes(55));
+    bench.provider.answer(200, silent);
+    assert_eq!(refreshed(&bench, 2).await.as_str(), "refreshed");
+    let unknown = "SELECT COUNT(*) FROM token_refresh WHERE refresh_token_expires_at IS NULL";
+    assert_eq!(bench.number(unknown).await, 1);
 }
 
 #[tokio::test]
 async fn a_call_is_written_down_only_on_what_was_loaded_and_once() {
     let bench = bench(DEFINITION, STRICT, &["s"]).await;
-    let attempt = |id: &str, loaded: Option<&str>, minutes| Attempt {
+    let attempt = |id: &str, loaded: Option<&str>| Attempt {
         connection_id: ConnectionId(1),
         generation: Generation(0),
         loaded_state: ConnectionState::Active,
         loaded_attempt: loaded.map(str::to_owned),
         id: id.to_owned(),
         owner: format!("owner of {id}"),
-        now: noon() + TimeDelta::minutes(minutes),
-        sent_at: noon(),
+        unknown_for: TimeDelta::zero(),
         grant: "grant".into(),
-        lease_until: noon() + TimeDelta::minutes(minutes + 2),
+        lease: TimeDelta::minutes(2),
     };
-    let begin = async |attempt: Attempt| bench.refresher.store.begin_attempt(&attempt).await.unwrap();
-    assert!(begin(attempt("a", None, 0)).await);
-    assert!(begin(attempt("a", None, 0)).await, "the database's reply was lost");
-    assert!(!begin(attempt("b", Some("a"), 1)).await, "the lease is held");
-    assert!(!begin(attempt("b", None, 5)).await, "somebody else sent a call since it was loaded");
-    assert!(begin(attempt("b", Some("a"), 5)).await);
+    let begin = async |minutes, attempt: Attempt| {
+        bench.clock.advance(noon() + TimeDelta::minutes(minutes) - bench.clock.now());
+        bench.refresher.store.begin_attempt(&attempt).await.unwrap()
+    };
+    assert!(begin(0, attempt("a", None)).await);
+    assert!(begin(0, attempt("a", None)).await, "the database's reply was lost");
+    assert!(!begin(1, attempt("b", Some("a"))).await, "the lease is held");
+    assert!(!begin(5, attempt("b", None)).await, "somebody else sent a call since it was loaded");
+    assert!(begin(5, attempt("b", Some("a"))).await);
     bench
         .execute("UPDATE token_refresh SET state = 'quarantined', attempt_id = NULL, lease_until = NULL")
         .await;
-    assert!(!begin(attempt("c", None, 9)).await, "somebody else found out more");
+    assert!(!begin(9, attempt("c", None)).await, "somebody else found out more");
     bench.execute("UPDATE token_refresh SET state = 'active', generation = 1").await;
-    assert!(!begin(attempt("c", None, 9)).await);
+    assert!(!begin(9, attempt("c", None)).await);
 }
 
 #[tokio::test]

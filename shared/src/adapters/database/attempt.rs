@@ -1,5 +1,6 @@
 //! The journal: a call that spends a refresh token is written down before it is sent.
 
+use chrono::TimeDelta;
 use sea_orm::ConnectionTrait;
 use sea_orm::sea_query::{Cond, Expr, ExprTrait, Query};
 
@@ -9,10 +10,11 @@ use super::table::TokenRefresh;
 use crate::ports::store::{Attempt, StoreError};
 
 impl Database {
-    /// One statement with its preconditions: whoever matches the row holds the lease. Repeating it changes nothing, so that
-    /// a reply of the database's may be lost.
+    /// One statement with its preconditions: whoever matches the row holds the lease. All its times are the database's, for
+    /// workers' clocks differ. Repeating it only moves them, so that a reply of the database's may be lost.
     pub(super) async fn open_attempt(&self, attempt: &Attempt) -> Result<bool, StoreError> {
         let lease = Expr::col(TokenRefresh::LeaseUntil);
+        let now = self.clock_shifted(TimeDelta::zero());
         let id = || Expr::col(TokenRefresh::AttemptId);
         let is_ours = || id().eq(attempt.id.as_str());
         let as_loaded = match &attempt.loaded_attempt {
@@ -22,19 +24,17 @@ impl Database {
         let statement = Query::update()
             .table(TokenRefresh::Table)
             .value(TokenRefresh::LeaseOwner, attempt.owner.as_str())
-            .value(TokenRefresh::LeaseUntil, self.instant(attempt.lease_until))
+            .value(TokenRefresh::LeaseUntil, self.clock_shifted(attempt.lease))
             .value(TokenRefresh::AttemptId, attempt.id.as_str())
-            .value(TokenRefresh::AttemptSentAt, self.instant(attempt.sent_at))
+            .value(TokenRefresh::AttemptSentAt, self.clock_shifted(-attempt.unknown_for))
             .value(TokenRefresh::AttemptGrant, attempt.grant.as_str())
             .and_where(Expr::col(TokenRefresh::ConnectionId).eq(attempt.connection_id.0))
             .and_where(Expr::col(TokenRefresh::Generation).eq(attempt.generation.0))
             .and_where(Expr::col(TokenRefresh::State).eq(attempt.loaded_state.as_str()))
             .cond_where(
-                Cond::any().add(is_ours()).add(
-                    Cond::all()
-                        .add(as_loaded)
-                        .add(lease.clone().is_null().or(lease.lte(self.instant(attempt.now)))),
-                ),
+                Cond::any()
+                    .add(is_ours())
+                    .add(Cond::all().add(as_loaded).add(lease.clone().is_null().or(lease.lte(now)))),
             )
             .to_owned();
         let result = self

@@ -2,15 +2,16 @@
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use sea_orm::ConnectionTrait;
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict, Query};
+use sea_orm::{ConnectionTrait, Value};
 
 use super::Database;
 use super::error::during;
 use super::table::{RefreshAttempt, TokenRefresh};
-use crate::domain::connection::{ConnectionState, Generation};
+use crate::domain::connection::{ConnectionId, ConnectionState, Generation};
 use crate::ports::store::{
-    Claim, DueConnection, DuePage, DueScan, EndingGrant, PageKey, ScanStore, StoreError,
+    Claim, DueConnection, DuePage, DueScan, EndingGrant, IdPage, PageKey, ScanStore, StoreError, Unwatched,
+    WatchNote,
 };
 
 /// Rows of history that one call deletes at most, so that no statement holds locks for long.
@@ -31,7 +32,8 @@ impl ScanStore for Database {
         if due.is_empty() {
             return Ok(Vec::new());
         }
-        self.enrol(due).await?;
+        let new = due.iter().filter(|due| due.generation.is_none());
+        self.enrol(new.map(|due| due.connection_id).collect()).await?;
         let operation = during("claim due connections");
         let ids = || due.iter().map(|due| due.connection_id.0);
         let take = Query::update()
@@ -63,6 +65,17 @@ impl ScanStore for Database {
         Ok(due.iter().filter_map(with_generation).collect())
     }
 
+    async fn give_back(&self, connections: &[ConnectionId], claim_id: i64) -> Result<(), StoreError> {
+        let end = Query::update()
+            .table(TokenRefresh::Table)
+            .value(TokenRefresh::QueuedUntil, Value::ChronoDateTimeUtc(None))
+            .and_where(Expr::col(TokenRefresh::ConnectionId).is_in(connections.iter().map(|id| id.0)))
+            .and_where(Expr::col(TokenRefresh::ClaimId).eq(claim_id))
+            .to_owned();
+        self.connection.execute(&end).await.map_err(during("give claims back"))?;
+        Ok(())
+    }
+
     async fn paused_providers(&self) -> Result<Vec<String>, StoreError> {
         self.read_paused_providers().await
     }
@@ -76,6 +89,23 @@ impl ScanStore for Database {
         limit: u32,
     ) -> Result<Vec<EndingGrant>, StoreError> {
         self.read_ending_grants(integration_type, is_renewed_by_use, now, before, limit).await
+    }
+
+    async fn id_page(&self, after: Option<ConnectionId>, limit: u32) -> Result<Option<IdPage>, StoreError> {
+        self.read_id_page(after, limit).await
+    }
+
+    async fn unwatched(
+        &self,
+        integration_type: &str,
+        page: IdPage,
+        window_ends: DateTime<Utc>,
+    ) -> Result<Vec<Unwatched>, StoreError> {
+        self.read_unwatched(integration_type, page, window_ends).await
+    }
+
+    async fn note_watched(&self, notes: &[WatchNote]) -> Result<(), StoreError> {
+        self.write_watch_notes(notes).await
     }
 
     async fn prune_attempts(&self, before: DateTime<Utc>) -> Result<u64, StoreError> {
@@ -104,9 +134,8 @@ impl ScanStore for Database {
 }
 
 impl Database {
-    /// Gives every connection that has none its companion row.
-    async fn enrol(&self, due: &[DueConnection]) -> Result<(), StoreError> {
-        let new: Vec<_> = due.iter().filter(|due| due.generation.is_none()).collect();
+    /// Gives those connections, which have none, their companion rows.
+    pub(super) async fn enrol(&self, new: Vec<ConnectionId>) -> Result<(), StoreError> {
         if new.is_empty() {
             return Ok(());
         }
@@ -116,9 +145,9 @@ impl Database {
             TokenRefresh::Generation,
             TokenRefresh::State,
         ]);
-        for due in new {
+        for id in new {
             insert.values_panic([
-                due.connection_id.0.into(),
+                id.0.into(),
                 Generation::FIRST.0.into(),
                 ConnectionState::Active.as_str().into(),
             ]);

@@ -98,7 +98,14 @@ impl Database {
         let connection = sea_orm::Database::connect(options).await.map_err(during(OPERATION))?;
         let backend = connection.get_database_backend();
         debug_assert_eq!(backend == DbBackend::Sqlite, is_sqlite);
-        Ok(Self { connection, backend, sealing: None, reads: Arc::default(), commits: Arc::default() })
+        Ok(Self {
+            connection,
+            backend,
+            sealing: None,
+            clock: None,
+            reads: Arc::default(),
+            commits: Arc::default(),
+        })
     }
 
     /// Ends all connections after their statement.

@@ -18,6 +18,7 @@ use crate::adapters::grouping::Grouping;
 use crate::domain::channel::Channel;
 use crate::domain::connection::{ConnectionId, ConnectionState, Generation, LoadedConnection};
 use crate::domain::failure::FailureClass;
+use crate::domain::fingerprint::of_stored_token;
 use crate::domain::sealing::SecretColumn;
 use crate::domain::secret::Secret;
 use crate::ports::store::{Attempt, Commit, Committed, FailureRecord, RefreshStore, Release, StoreError};
@@ -182,7 +183,11 @@ impl Database {
             .expr_as(ours(TokenRefresh::Generation), "generation")
             .expr_as(ours(TokenRefresh::State), "state")
             .expr_as(ours(TokenRefresh::RefreshAt), "refresh_at")
+            .expr_as(ours(TokenRefresh::NotedExpiry), "noted_expiry")
+            .expr_as(ours(TokenRefresh::RefreshTokenExpiresAt), "refresh_token_expires_at")
+            .expr_as(ours(TokenRefresh::RefreshTokenFingerprint), "refresh_token_fingerprint")
             .expr_as(ours(TokenRefresh::NextAttemptAt), "next_attempt_at")
+            .expr_as(self.clock_shifted(TimeDelta::zero()), "database_now")
             .expr_as(ours(TokenRefresh::LeaseUntil), "lease_until")
             .expr_as(ours(TokenRefresh::AttemptId), "attempt_id")
             .expr_as(ours(TokenRefresh::AttemptSentAt), "attempt_sent_at")
@@ -259,21 +264,25 @@ fn loaded(database: &Database, id: ConnectionId, row: &QueryResult) -> Result<Lo
     let state = ConnectionState::parse(&column::<String>(row, "state")?)
         .ok_or_else(|| unreadable("state holds a word that this build does not know"))?;
     let failures = u32::try_from(column::<i32>(row, "failures")?).unwrap_or(0);
-    let secret = |name, place| {
-        let text = column::<Option<String>>(row, name)?.map(Secret::new);
-        database.opened(place, id, text).map_err(unreadable_secret(LOAD, failures, state))
-    };
+    let stored = |name| column::<Option<String>>(row, name).map(|text: Option<String>| text.map(Secret::new));
+    let opened =
+        |text, place| database.opened(place, id, text).map_err(unreadable_secret(LOAD, failures, state));
+    let secret = |name, place| opened(stored(name)?, place);
+    let access_token = stored("access_token")?;
     Ok(LoadedConnection {
         id,
         is_active: column::<Option<bool>>(row, "is_active")?.unwrap_or(false),
-        access_token: secret("access_token", SecretColumn::AccessToken)?,
+        stored_token: access_token.as_ref().map(of_stored_token),
+        access_token: opened(access_token, SecretColumn::AccessToken)?,
         refresh_token: secret("refresh_token", SecretColumn::RefreshToken)?,
         expires_at: column(row, "expires_at")?,
         input_fields: secret("input_fields", SecretColumn::InputFields)?,
         generation: Generation(column(row, "generation")?),
         state,
         refresh_at: column(row, "refresh_at")?,
+        noted_expiry: column(row, "noted_expiry")?,
         next_attempt_at: column(row, "next_attempt_at")?,
+        database_now: column(row, "database_now")?,
         leased_until: column(row, "lease_until")?,
         attempt_id: column(row, "attempt_id")?,
         attempt_sent_at: column(row, "attempt_sent_at")?,
@@ -284,6 +293,8 @@ fn loaded(database: &Database, id: ConnectionId, row: &QueryResult) -> Result<Lo
         failure_class: column::<Option<String>>(row, "failure_class")?
             .and_then(|word| FailureClass::parse(&word)),
         lifetime: column::<Option<i64>>(row, "lifetime_s")?.and_then(TimeDelta::try_seconds),
+        refresh_token_expires_at: column(row, "refresh_token_expires_at")?,
+        refresh_token_fingerprint: column(row, "refresh_token_fingerprint")?,
         waiting_fingerprint: column(row, "waiting_fingerprint")?,
         is_paused: column(row, "is_paused")?,
     })

@@ -9,7 +9,7 @@ use super::error::during;
 use super::table::{Channels, Connection, ProviderControl, TokenRefresh};
 use super::value::{FIRST_INSTANT, id};
 use crate::domain::connection::{ConnectionId, ConnectionState, Generation};
-use crate::domain::window::is_plan_for;
+use crate::domain::window::Plan;
 use crate::ports::store::{
     Due, DueConnection, DuePage, DueScan, EndingGrant, PageKey, StoreError, UnreadableRow,
 };
@@ -29,7 +29,7 @@ impl Database {
         let mut page = DuePage::default();
         for row in &rows {
             match due_connection(row) {
-                Ok(due) if matches!(scan.due, Due::Planned(_)) && !is_planned(&due) => {}
+                Ok(due) if matches!(scan.due, Due::Planned(_)) && !is_planned(&due, row) => {}
                 Ok(due) => page.due.push(due),
                 Err(error) => page.unreadable.push(UnreadableRow {
                     connection_id: id(row, "id").ok().map(ConnectionId),
@@ -60,6 +60,7 @@ impl Database {
             .expr_as(Expr::col((TokenRefresh::Table, TokenRefresh::Generation)), "generation")
             .expr_as(next_attempt(), "next_attempt_at")
             .expr_as(refresh_at(), "refresh_at")
+            .expr_as(Expr::col((TokenRefresh::Table, TokenRefresh::NotedExpiry)), "noted_expiry")
             .expr_as(Expr::col((TokenRefresh::Table, TokenRefresh::LifetimeS)), "lifetime_s")
             .from(Connection::Table)
             .left_join(
@@ -146,6 +147,7 @@ impl Database {
                     .add(refresh_at.clone().lte(self.instant(scan.now)))
                     // Somebody else stored a token that dies before the plan of the one before.
                     .add(expiry.clone().lte(self.comparable(refresh_at)))
+                    .add(self.is_other_than_noted())
                     .add(expiry.is_null()),
                 );
         Cond::any().add(Expr::col((TokenRefresh::Table, TokenRefresh::ConnectionId)).is_null()).add(enrolled)
@@ -175,6 +177,13 @@ impl Database {
             .and_where(has_channel(integration_type))
             .and_where(ends_at().gt(self.instant(now)))
             .and_where(ends_at().lte(self.instant(before)))
+            // Since somebody else stored a token, the refresh token may be another one too.
+            .cond_where(
+                Cond::any()
+                    .add(Expr::col((TokenRefresh::Table, TokenRefresh::NotedExpiry)).is_null())
+                    .add(self.expiry().is_null())
+                    .add(self.is_other_than_noted().not()),
+            )
             .order_by_expr(ends_at(), Order::Asc)
             .limit(limit.into())
             .to_owned();
@@ -207,7 +216,7 @@ impl Database {
 
 const SCANNED: fn(ConnectionState) -> bool = ConnectionState::is_scanned;
 
-fn is_in(belongs: fn(ConnectionState) -> bool) -> SimpleExpr {
+pub(super) fn is_in(belongs: fn(ConnectionState) -> bool) -> SimpleExpr {
     let states =
         ConnectionState::ALL.into_iter().filter(|state| belongs(*state)).map(ConnectionState::as_str);
     Expr::col((TokenRefresh::Table, TokenRefresh::State)).is_in(states)
@@ -226,11 +235,23 @@ pub(super) fn has_channel(integration_type: &str) -> SimpleExpr {
 }
 
 /// A merchant's reconnect leaves an old plan behind, which no longer says anything.
-fn is_planned(due: &DueConnection) -> bool {
-    match (due.expires_at, due.refresh_at) {
-        (Some(expires_at), Some(refresh_at)) => is_plan_for(expires_at, refresh_at, due.lifetime),
+fn is_planned(due: &DueConnection, row: &QueryResult) -> bool {
+    match (due.expires_at, plan(row)) {
+        (Some(expires_at), Ok(Some(plan))) => plan.is_for(expires_at),
         _ => true,
     }
+}
+
+/// The plan of a row, whatever token it was made for.
+pub(super) fn plan(row: &QueryResult) -> Result<Option<Plan>, DbErr> {
+    let noted_expiry = row.try_get("", "noted_expiry")?;
+    let lifetime = lifetime(row)?;
+    let refresh_at: Option<DateTime<Utc>> = row.try_get("", "refresh_at")?;
+    Ok(refresh_at.map(|refresh_at| Plan { refresh_at, noted_expiry, lifetime }))
+}
+
+fn lifetime(row: &QueryResult) -> Result<Option<TimeDelta>, DbErr> {
+    Ok(row.try_get::<Option<i64>>("", "lifetime_s")?.and_then(TimeDelta::try_seconds))
 }
 
 fn due_connection(row: &QueryResult) -> Result<DueConnection, DbErr> {
@@ -240,7 +261,7 @@ fn due_connection(row: &QueryResult) -> Result<DueConnection, DbErr> {
         expires_at: row.try_get("", "expires_at")?,
         next_attempt_at: row.try_get("", "next_attempt_at")?,
         refresh_at: row.try_get("", "refresh_at")?,
-        lifetime: row.try_get::<Option<i64>>("", "lifetime_s")?.and_then(TimeDelta::try_seconds),
+        lifetime: lifetime(row)?,
     })
 }
 

@@ -72,6 +72,8 @@ pub enum TokenRefresh {
     State,
     /// Due from here on.
     RefreshAt,
+    /// The platform's expiry for which that was planned.
+    NotedExpiry,
     /// Not before this, after a failure.
     NextAttemptAt,
     /// Claimed by a producer until then.
@@ -100,6 +102,8 @@ pub enum TokenRefresh {
     LifetimeS,
     /// When the refresh token dies.
     RefreshTokenExpiresAt,
+    /// What tells which refresh token that is.
+    RefreshTokenFingerprint,
     /// When the last credential was stored.
     LastSuccessAt,
     /// What tells whether somebody gave the connection other credentials since it began to wait for a person.

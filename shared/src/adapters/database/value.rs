@@ -1,11 +1,12 @@
 //! Values on their way in and out of the three databases.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::sea_query::{CaseStatement, Expr, ExprTrait, Func, SimpleExpr};
 use sea_orm::{DbBackend, DbErr, QueryResult, Value};
 
 use super::Database;
-use super::table::Connection;
+use super::table::{Connection, TokenRefresh};
+use crate::domain::window::SAME_EXPIRY;
 
 /// Zero dates (`0000-00-00`) and what lies before this are taken for "never": no token expired in 1970.
 pub(super) const FIRST_INSTANT: DateTime<Utc> = DateTime::from_timestamp(86_400, 0).unwrap();
@@ -20,6 +21,23 @@ impl Database {
         }
     }
 
+    /// The database's clock, and so much. SQLite has none of its own but the process's.
+    pub(super) fn clock_shifted(&self, by: TimeDelta) -> SimpleExpr {
+        match (self.backend, &self.clock) {
+            (DbBackend::Sqlite, Some(clock)) => Expr::value(self.instant(clock.now() + by)),
+            (DbBackend::Sqlite, None) => {
+                let seconds = by.as_seconds_f64();
+                let format = Expr::value("%Y-%m-%d %H:%M:%f");
+                Func::cust("strftime").arg(format).arg("now").arg(format!("{seconds:+.6} seconds")).into()
+            }
+            _ if by.is_zero() => Expr::cust("UTC_TIMESTAMP(6)"),
+            _ => {
+                let microseconds = by.num_microseconds().unwrap_or(i64::MAX);
+                Expr::cust_with_values("UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND", [microseconds])
+            }
+        }
+    }
+
     /// As [`Self::instant`], or NULL.
     pub(super) fn maybe_instant(&self, time: Option<DateTime<Utc>>) -> Value {
         time.map_or(Value::ChronoDateTimeUtc(None), |time| self.instant(time))
@@ -27,7 +45,12 @@ impl Database {
 
     /// `accessTokenExpiryAt` as it is compared with [`Self::moment`].
     pub(super) fn expiry(&self) -> SimpleExpr {
-        self.comparable(Expr::col((Connection::Table, Connection::AccessTokenExpiryAt)))
+        self.time_of(Connection::AccessTokenExpiryAt)
+    }
+
+    /// A time of the platform's, likewise.
+    fn time_of(&self, column: Connection) -> SimpleExpr {
+        self.comparable(Expr::col((Connection::Table, column)))
     }
 
     /// A time as [`Self::expiry`] is compared with it.
@@ -49,11 +72,28 @@ impl Database {
         self.expiry().is_null().or(self.expiry().lt(self.moment(FIRST_INSTANT)))
     }
 
+    /// Somebody else stored a token since expiry, plan and the refresh token's end were noted; NULL where none was.
+    pub(super) fn is_other_than_noted(&self) -> SimpleExpr {
+        let apart = match self.backend {
+            DbBackend::Sqlite => "ABS(julianday(?) - julianday(?)) * 86400.0 > ?",
+            _ => "ABS(TIMESTAMPDIFF(MICROSECOND, ?, ?)) > 1000000 * ?",
+        };
+        let noted = Expr::col((TokenRefresh::Table, TokenRefresh::NotedExpiry));
+        let seconds = Expr::value(SAME_EXPIRY.num_seconds());
+        Expr::cust_with_exprs(apart, [self.expiry(), noted, seconds])
+    }
+
     /// `accessTokenExpiryAt`, NULL in place of a zero date, which no driver can read.
     pub(super) fn readable_expiry(&self) -> SimpleExpr {
+        self.readable(Connection::AccessTokenExpiryAt)
+    }
+
+    /// Any time of the platform's, likewise.
+    pub(super) fn readable(&self, column: Connection) -> SimpleExpr {
+        let is_zero = self.time_of(column).lt(self.moment(FIRST_INSTANT));
         CaseStatement::new()
-            .case(self.expiry().lt(self.moment(FIRST_INSTANT)), Expr::value(Value::ChronoDateTimeUtc(None)))
-            .finally(self.expiry())
+            .case(is_zero, Expr::value(Value::ChronoDateTimeUtc(None)))
+            .finally(self.time_of(column))
             .into()
     }
 }

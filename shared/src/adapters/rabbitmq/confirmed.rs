@@ -82,21 +82,20 @@ impl ConfirmedPublisher {
             let link = match self.ready(place.take()).await {
                 Ok(link) => link,
                 Err(error) => {
-                    results.resize(publications.len(), unconfirmed(error.to_string()));
+                    results.resize(publications.len(), not_sent(error.to_string()));
                     break;
                 }
             };
             let confirmed = publish_batch(&link, batch, self.rabbitmq.operation_timeout).await;
             let clean =
-                !confirmed.iter().any(|result| matches!(result, Err(PublishError::Unconfirmed { .. })));
+                !confirmed.iter().any(|result| matches!(result, Err(error) if error.is_broker_away()));
             // A queue that has gone is declared again with the next link.
             let declared =
                 !confirmed.iter().any(|result| matches!(result, Err(PublishError::Unroutable { .. })));
             results.extend(confirmed);
             if !clean {
                 // The rest would wait in vain once more.
-                results
-                    .resize(publications.len(), unconfirmed("not sent, because one before it failed".into()));
+                results.resize(publications.len(), not_sent("one before it failed".into()));
                 break;
             }
             *place = declared.then_some(link);
@@ -230,6 +229,10 @@ fn verdicts(
 fn identity(message: BasicReturnMessage) -> (ShortString, Option<ShortString>) {
     let delivery = message.delivery;
     (delivery.routing_key, delivery.properties.message_id().clone())
+}
+
+fn not_sent(problem: String) -> Result<(), PublishError> {
+    Err(PublishError::NotSent { problem })
 }
 
 fn unconfirmed(problem: String) -> Result<(), PublishError> {

@@ -9,12 +9,13 @@ use thiserror::Error;
 use super::definition::{Definition, DefinitionError};
 use super::egress::HostPattern;
 use super::secrets::OperatorSecrets;
+use super::template::Variable;
 use super::{Provider, ProviderSettings};
 use crate::domain::fingerprint::of_text;
 use crate::domain::secret::Secret;
 
 /// The definitions that are part of the program, as file name and text.
-pub const SHIPPED: [(&str, &str); 20] = [
+pub const SHIPPED: [(&str, &str); 21] = [
     ("fynd.toml", include_str!("../../../providers/fynd.toml")),
     ("very.toml", include_str!("../../../providers/very.toml")),
     ("allegro.toml", include_str!("../../../providers/allegro.toml")),
@@ -35,6 +36,7 @@ pub const SHIPPED: [(&str, &str); 20] = [
     ("shopify-offline.toml", include_str!("../../../providers/shopify-offline.toml")),
     ("square.toml", include_str!("../../../providers/square.toml")),
     ("tiktok-shop.toml", include_str!("../../../providers/tiktok-shop.toml")),
+    ("walmart.toml", include_str!("../../../providers/walmart.toml")),
     ("wix.toml", include_str!("../../../providers/wix.toml")),
     ("zalando.toml", include_str!("../../../providers/zalando.toml")),
     ("zoho-commerce.toml", include_str!("../../../providers/zoho-commerce.toml")),
@@ -231,6 +233,7 @@ fn bind(mut definition: Definition, settings: ProviderSettings) -> Result<Provid
         }
     };
     let revision = of_text(&format!("{definition:?} {token_lifetime:?} {host:?} {allowed_hosts:?}"));
+    let wants_request_id = definition.uses(&Variable::RequestId);
     Ok(Provider {
         definition,
         integration_type,
@@ -239,6 +242,7 @@ fn bind(mut definition: Definition, settings: ProviderSettings) -> Result<Provid
         secrets: OperatorSecrets::default(),
         allowed_hosts,
         revision,
+        wants_request_id,
     })
 }
 

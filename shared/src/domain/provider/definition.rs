@@ -186,7 +186,10 @@ impl Definition {
     /// Whether what a merchant entered is part of the host that is called.
     pub fn is_host_made_of_inputs(&self) -> bool {
         let is_input = |variable: &Variable| {
-            matches!(variable, Variable::Input(_) | Variable::Secret(_) | Variable::RefreshToken)
+            matches!(
+                variable,
+                Variable::Input(_) | Variable::Secret(_) | Variable::RefreshToken | Variable::RequestId
+            )
         };
         self.token.request.url.host_variables().any(is_input)
     }

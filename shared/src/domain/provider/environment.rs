@@ -14,6 +14,8 @@ pub struct Spending<'a> {
     pub refresh_token: Option<&'a Secret>,
     /// Which of the operator's secrets, where several are listed: 0 is the first. Beyond the end it is the last one.
     pub secret: usize,
+    /// What tells this call from every other, where [`Provider::wants_request_id`].
+    pub request_id: Option<&'a str>,
 }
 
 /// The values of one connection of a provider.
@@ -69,6 +71,12 @@ impl<'a> Values<'a> {
                     misconfigured("the connection has no refreshToken: the merchant has to authorise".into())
                 })
             }
+            // Definitions allow the place in the token call only, for which one is drawn.
+            Variable::RequestId => self
+                .spending
+                .request_id
+                .map(Secret::new)
+                .ok_or_else(|| misconfigured("{request.id} stands where no call is made".into())),
             // Definitions allow the place only where there is a token.
             Variable::Token => {
                 token.cloned().ok_or_else(|| misconfigured("{token} stands where none is".into()))

@@ -38,6 +38,7 @@ struct RequestExample {
     #[serde(default)]
     secrets: BTreeMap<String, String>,
     refresh_token: Option<String>,
+    request_id: Option<String>,
     method: String,
     url: String,
     headers: Vec<(String, String)>,
@@ -128,7 +129,8 @@ fn every_request_is_the_documented_one() {
             let input =
                 InputFields::parse(Some(&Secret::new(input))).unwrap_or_else(|failure| panic!("{failure}"));
             let refresh_token = example.refresh_token.map(Secret::new);
-            let spending = Spending { refresh_token: refresh_token.as_ref(), secret: 0 };
+            let request_id = example.request_id.as_deref();
+            let spending = Spending { refresh_token: refresh_token.as_ref(), secret: 0, request_id };
             let request = provider
                 .token_request(&input, spending)
                 .unwrap_or_else(|failure| panic!("{name}, request {index}: {failure}"));

@@ -1,5 +1,5 @@
-//! Text with places: `{input.KEY}`, `{environment.KEY}`, `{setting.KEY}`, `{secret.KEY}`, `{refresh_token}` and `{token}`;
-//! `{{` and `}}` are braces.
+//! Text with places: `{input.KEY}`, `{environment.KEY}`, `{setting.KEY}`, `{secret.KEY}`, `{refresh_token}`,
+//! `{request.id}` and `{token}`; `{{` and `}}` are braces.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
@@ -39,6 +39,8 @@ pub enum Variable {
     Secret(String),
     /// The refresh token that is spent.
     RefreshToken,
+    /// A new id for each call.
+    RequestId,
     /// The token that was granted.
     Token,
 }
@@ -71,7 +73,7 @@ pub enum TemplateError {
     },
     /// A place that is none of the known ones.
     #[error(
-        "`{{{name}}}` is unknown: a place is {{input.KEY}}, {{environment.KEY}}, {{setting.KEY}}, {{secret.KEY}}, {{refresh_token}} or {{token}}"
+        "`{{{name}}}` is unknown: a place is {{input.KEY}}, {{environment.KEY}}, {{setting.KEY}}, {{secret.KEY}}, {{refresh_token}}, {{request.id}} or {{token}}"
     )]
     UnknownVariable {
         /// What stands between the braces.
@@ -121,6 +123,7 @@ impl Variable {
             Some(("environment", key)) if !key.is_empty() => Ok(Self::Environment(key.into())),
             Some(("setting", key)) if !key.is_empty() => Ok(Self::Setting(key.into())),
             Some(("secret", key)) if !key.is_empty() => Ok(Self::Secret(key.into())),
+            Some(("request", "id")) => Ok(Self::RequestId),
             None if name == "refresh_token" => Ok(Self::RefreshToken),
             None if name == "token" => Ok(Self::Token),
             _ => Err(TemplateError::UnknownVariable { name: name.into() }),
@@ -238,6 +241,7 @@ impl Variable {
             Self::Setting(key) => format!("setting.{key}"),
             Self::Secret(key) => format!("secret.{key}"),
             Self::RefreshToken => "refresh_token".into(),
+            Self::RequestId => "request.id".into(),
             Self::Token => "token".into(),
         }
     }
@@ -294,7 +298,7 @@ mod tests {
             let error = Template::try_from(source.to_owned()).unwrap_err();
             assert!(matches!(error, TemplateError::Unbalanced { .. }), "{source}: {error}");
         }
-        for source in ["{}", "{input.}", "{inputs.a}", "{token.a}"] {
+        for source in ["{}", "{input.}", "{inputs.a}", "{token.a}", "{request}", "{request.name}"] {
             let error = Template::try_from(source.to_owned()).unwrap_err();
             assert!(matches!(error, TemplateError::UnknownVariable { .. }), "{source}: {error}");
         }

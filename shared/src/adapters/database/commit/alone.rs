@@ -2,12 +2,16 @@
 
 use chrono::SubsecRound;
 use sea_orm::sea_query::{Expr, ExprTrait, Query, UpdateStatement};
-use sea_orm::{ConnectionTrait, DbErr, TransactionTrait, Value};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, TransactionTrait, Value};
 
 use super::super::Database;
+use super::super::load::text;
 use super::super::table::{Connection, TokenRefresh};
 use super::state_after;
+use crate::domain::connection::ConnectionId;
+use crate::domain::fingerprint::of_stored_token;
 use crate::domain::sealing::SecretColumn;
+use crate::domain::secret::Secret;
 use crate::ports::store::{Commit, Committed};
 
 impl Database {
@@ -16,7 +20,9 @@ impl Database {
     pub(super) async fn swap(&self, commit: &Commit) -> Result<Committed, DbErr> {
         let transaction = self.connection.begin().await?;
         let fence = transaction.execute(&self.fence(commit)).await?;
-        if fence.rows_affected() == 0 {
+        if fence.rows_affected() == 0
+            || stored_token(&transaction, commit.connection_id).await? != commit.loaded_token
+        {
             transaction.rollback().await?;
             return Ok(Committed::Stale);
         }
@@ -31,16 +37,14 @@ impl Database {
 
     fn fence(&self, commit: &Commit) -> UpdateStatement {
         let nothing = || Value::ChronoDateTimeUtc(None);
-        let mut update = Query::update();
-        if commit.refresh_token.is_some() || commit.refresh_token_expires_at.is_some() {
-            let expires_at = self.maybe_instant(commit.refresh_token_expires_at);
-            update.value(TokenRefresh::RefreshTokenExpiresAt, expires_at);
-        }
-        update
+        Query::update()
             .table(TokenRefresh::Table)
             .value(TokenRefresh::Generation, commit.spent.next().0)
             .value(TokenRefresh::State, state_after(commit).as_str())
             .value(TokenRefresh::RefreshAt, self.maybe_instant(commit.refresh_at))
+            .value(TokenRefresh::NotedExpiry, self.maybe_instant(commit.expires_at))
+            .value(TokenRefresh::RefreshTokenExpiresAt, self.maybe_instant(commit.refresh_token_expires_at))
+            .value(TokenRefresh::RefreshTokenFingerprint, commit.refresh_token_fingerprint.clone())
             .value(TokenRefresh::NextAttemptAt, nothing())
             .value(TokenRefresh::QueuedUntil, nothing())
             .value(TokenRefresh::LeaseOwner, Value::String(None))
@@ -85,4 +89,19 @@ impl Database {
             .and_where(unchanged)
             .to_owned()
     }
+}
+
+/// What tells the access token that stands there. The update before it holds the lock, so nobody else writes between.
+async fn stored_token(
+    transaction: &DatabaseTransaction,
+    connection_id: ConnectionId,
+) -> Result<Option<String>, DbErr> {
+    let statement = Query::select()
+        .expr_as(text(Expr::col((Connection::Table, Connection::AccessToken))), "access_token")
+        .from(Connection::Table)
+        .and_where(Expr::col((Connection::Table, Connection::Id)).eq(connection_id.0))
+        .to_owned();
+    let Some(row) = transaction.query_one(&statement).await? else { return Ok(None) };
+    let token: Option<String> = row.try_get("", "access_token")?;
+    Ok(token.map(|token| of_stored_token(&Secret::new(token))))
 }

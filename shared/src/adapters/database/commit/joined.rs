@@ -20,9 +20,11 @@ macro_rules! rows {
             id BIGINT PATH '$.id' ERROR ON ERROR, \
             spent BIGINT PATH '$.spent' ERROR ON ERROR, \
             loaded_expiry DATETIME(6) PATH '$.loaded_expiry' ERROR ON ERROR, \
+            loaded_token LONGTEXT PATH '$.loaded_token' ERROR ON ERROR, \
             access_token LONGTEXT PATH '$.access_token' ERROR ON ERROR, \
             refresh_token LONGTEXT PATH '$.refresh_token' ERROR ON ERROR, \
             refresh_token_expires_at DATETIME(6) PATH '$.refresh_token_expires_at' ERROR ON ERROR, \
+            refresh_token_fingerprint LONGTEXT PATH '$.refresh_token_fingerprint' ERROR ON ERROR, \
             generated_at DATETIME(6) PATH '$.generated_at' ERROR ON ERROR, \
             generated_on DATETIME PATH '$.generated_on' ERROR ON ERROR, \
             expires_at DATETIME(6) PATH '$.expires_at' ERROR ON ERROR, \
@@ -42,7 +44,11 @@ macro_rules! update {
              JOIN ie_appinstall_connection AS theirs ON theirs.id = new.id AND (\
                 theirs.accessTokenExpiryAt = new.loaded_expiry OR new.loaded_expiry IS NULL AND (\
                     theirs.accessTokenExpiryAt IS NULL OR theirs.accessTokenExpiryAt < '1970-01-02 00:00:00')) \
+                AND SHA2(CONVERT(theirs.accessToken USING utf8mb4), 256) <=> new.loaded_token \
              SET ours.generation = new.spent + 1, ours.state = new.state, ours.refresh_at = new.refresh_at, \
+                ours.noted_expiry = new.expires_at, \
+                ours.refresh_token_expires_at = new.refresh_token_expires_at, \
+                ours.refresh_token_fingerprint = new.refresh_token_fingerprint, \
                 ours.next_attempt_at = NULL, ours.queued_until = NULL, ours.lease_owner = NULL, \
                 ours.lease_until = NULL, ours.attempt_id = NULL, ours.attempt_grant = NULL, \
                 ours.attempt_sent_at = NULL, ours.waiting_fingerprint = NULL, ours.failures = 0, \
@@ -56,10 +62,7 @@ macro_rules! update {
 }
 
 const UPDATE: &str = update!("");
-const WITH_END_OF_GRANT: &str = update!(", ours.refresh_token_expires_at = new.refresh_token_expires_at");
-const WITH_GRANT: &str = update!(
-    ", ours.refresh_token_expires_at = new.refresh_token_expires_at, theirs.refreshToken = new.refresh_token"
-);
+const WITH_GRANT: &str = update!(", theirs.refreshToken = new.refresh_token");
 
 /// Those rows of which the database says that what we sent is what stands. The moment at which a credential was granted tells
 /// it from one that somebody else stored on the same generation.
@@ -73,27 +76,23 @@ const STANDING: &str = concat!(
 /// Which columns a credential sets besides those that all do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Shape {
-    /// The refresh token stays, and nothing new is known of it.
+    /// The refresh token stays.
     AccessToken,
-    /// The refresh token stays, and its end moves.
-    EndOfGrant,
     /// Another refresh token takes its place.
     Grant,
 }
 
 impl Shape {
     pub(super) fn of(commit: &Commit) -> Self {
-        match (&commit.refresh_token, commit.refresh_token_expires_at) {
-            (Some(_), _) => Self::Grant,
-            (None, Some(_)) => Self::EndOfGrant,
-            (None, None) => Self::AccessToken,
+        match commit.refresh_token {
+            Some(_) => Self::Grant,
+            None => Self::AccessToken,
         }
     }
 
     fn statement(self) -> &'static str {
         match self {
             Self::AccessToken => UPDATE,
-            Self::EndOfGrant => WITH_END_OF_GRANT,
             Self::Grant => WITH_GRANT,
         }
     }
@@ -152,6 +151,14 @@ impl Database {
             if let Some(refresh_token) = &commit.refresh_token {
                 let refresh_token = self.sealed(SecretColumn::RefreshToken, id, refresh_token);
                 member("refresh_token", &quoted(refresh_token.expose()));
+            }
+            for (name, text) in [
+                ("loaded_token", &commit.loaded_token),
+                ("refresh_token_fingerprint", &commit.refresh_token_fingerprint),
+            ] {
+                if let Some(text) = text {
+                    member(name, &quoted(text));
+                }
             }
             for (name, at) in [
                 ("loaded_expiry", commit.loaded_expiry),

@@ -68,12 +68,14 @@ async fn commit(database: &Database, id: i64, token: &str) {
         connection_id: ConnectionId(id),
         spent: Generation::FIRST,
         loaded_expiry: None,
+        loaded_token: load(database, id).await.ok().unwrap().stored_token,
         access_token: Secret::new(token),
         generated_at: DateTime::UNIX_EPOCH + TimeDelta::days(20_000),
         expires_at: Some(DateTime::UNIX_EPOCH + TimeDelta::days(20_001)),
         lifetime: Some(TimeDelta::days(1)),
         refresh_token: Some(Secret::new(format!("refresh-{token}"))),
         refresh_token_expires_at: None,
+        refresh_token_fingerprint: None,
         refresh_at: None,
     };
     assert_eq!(database.commit(&commit).await, Ok(Committed::Applied(Generation(1))));

@@ -133,7 +133,11 @@ fn left_over(batch: Vec<Untold>, results: Vec<Result<(), PublishError>>) -> (Vec
                 untold.refusals += 1;
                 returned.push(untold);
             }
-            Err(PublishError::Unconfirmed { .. } | PublishError::Unroutable { .. }) => returned.push(untold),
+            Err(
+                PublishError::Unconfirmed { .. }
+                | PublishError::NotSent { .. }
+                | PublishError::Unroutable { .. },
+            ) => returned.push(untold),
         }
     }
     (returned, given_up)

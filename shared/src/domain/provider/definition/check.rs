@@ -138,6 +138,11 @@ impl Definition {
         places
     }
 
+    /// Whether it stands anywhere.
+    pub fn uses(&self, variable: &Variable) -> bool {
+        self.places().iter().any(|place| place.template.variables().any(|used| used == variable))
+    }
+
     fn check_variables(&self, faults: &mut Vec<Fault>) {
         for place in self.places() {
             for variable in place.template.variables() {
@@ -148,7 +153,9 @@ impl Definition {
                     Variable::Secret(key) if !self.secrets.iter().any(|secret| secret.key == *key) => {
                         "is not declared: add [[secrets]] with this key"
                     }
-                    Variable::Secret(_) | Variable::RefreshToken if place.kind != PlaceKind::Request => {
+                    Variable::Secret(_) | Variable::RefreshToken | Variable::RequestId
+                        if place.kind != PlaceKind::Request =>
+                    {
                         "is allowed in token.request only"
                     }
                     Variable::RefreshToken if self.refresh_token.is_none() => {
@@ -211,11 +218,7 @@ impl Definition {
 
     fn check_refresh_token(&self, faults: &mut Vec<Fault>) {
         let Some(refresh_token) = &self.refresh_token else { return };
-        let is_used = self
-            .places()
-            .iter()
-            .any(|place| place.template.variables().any(|variable| *variable == Variable::RefreshToken));
-        if !is_used {
+        if !self.uses(&Variable::RefreshToken) {
             faults.push(fault("refresh_token", "is not used: token.request has no {refresh_token}"));
         }
         if refresh_token.rotation.spends() && refresh_token.answer.is_none() {

@@ -125,6 +125,11 @@ fn contradictions_are_named_by_the_key_that_shows_them() {
             &["authorizations[0].operations", "twice"],
         ),
         ("value = \"Bearer {token}\"", "value = \"{secret.client_secret}\"", &["authorizations[0].value"]),
+        (
+            "value = \"Bearer {token}\"",
+            "value = \"{request.id}\"",
+            &["authorizations[0].value", "{request.id}", "token.request only"],
+        ),
     ];
     refused(COMPLETE, &cases);
 }

@@ -136,7 +136,7 @@ async fn all_series_are_there_at_zero_and_none_names_a_connection() -> Result<()
             let failed = of(&[("outcome", Outcome::FAILED), ("class", class.as_str())]);
             assert_eq!(failed, Some(0.0), "{provider} {class}");
         }
-        for result in ["confirmed", "refused", "unroutable", "unconfirmed"] {
+        for result in ["confirmed", "refused", "unroutable", "not_sent", "unconfirmed"] {
             for lane in ["urgent", "early"] {
                 let labels = [("provider", provider), ("lane", lane), ("result", result)];
                 assert!(seen.sum("freshet_publishes_total", &labels).is_some(), "{labels:?}");

@@ -94,6 +94,12 @@ impl App {
         let leading = activity.clone();
         metrics
             .observed(&names::LEADER, move |observe| observe(f64::from(u8::from(leading.is_leader())), &[]));
+        let broker = self.broker.clone();
+        metrics.observed(&names::AMQP_SESSION, move |observe| {
+            for (purpose, is_there) in broker.connections() {
+                observe(f64::from(u8::from(is_there)), &[purpose]);
+            }
+        });
         monitoring.address()?;
         let (taken, depths) = (Taken::default(), Depths::default());
         taken.show(metrics, &scanner.windows);

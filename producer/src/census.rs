@@ -131,7 +131,7 @@ fn spans(now: DateTime<Utc>, bounds: &[i64]) -> Vec<(usize, ExpirySpan)> {
 pub struct Taken(Arc<Mutex<Option<Counted>>>);
 
 impl Taken {
-    fn set(&self, counted: Option<Counted>) {
+    pub(crate) fn set(&self, counted: Option<Counted>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = counted;
     }
 

@@ -94,13 +94,7 @@ impl ScanMetrics {
 
     /// Counts a message by the broker's answer.
     pub fn note_publish(&self, message: &RefreshMessage, result: &Result<(), PublishError>) {
-        let result = match result {
-            Ok(()) => CONFIRMED,
-            Err(PublishError::Refused) => "refused",
-            Err(PublishError::Unroutable { .. }) => "unroutable",
-            Err(PublishError::NotSent { .. }) => "not_sent",
-            Err(PublishError::Unconfirmed { .. }) => "unconfirmed",
-        };
+        let result = result.as_ref().map_or_else(PublishError::reason, |()| CONFIRMED);
         if let Some(counter) = self.publishes_of(&message.provider).get(&(message.lane, result)) {
             counter.add(1);
         }

@@ -2,9 +2,9 @@
 
 use freshet_shared::domain::connection::ConnectionId;
 use freshet_shared::domain::message::RefreshMessage;
-use freshet_shared::ports::queue::{Outgoing, Publisher};
-use freshet_shared::telemetry::propagation::inject;
-use tracing::{Span, info_span};
+use freshet_shared::ports::queue::{Outgoing, Publisher, TraceContext};
+use freshet_shared::telemetry::propagation::{current, inject, link};
+use tracing::{Span, debug_span};
 
 use crate::metrics::ScanMetrics;
 
@@ -21,22 +21,35 @@ pub struct PublishReport {
     pub is_broker_away: bool,
 }
 
+/// A message to be published.
+pub struct Planned {
+    /// The message.
+    pub message: RefreshMessage,
+    /// The span of the attempt before, if there was one.
+    pub attempt_before: TraceContext,
+}
+
 /// Publishes one message per connection and waits for the broker's confirms.
 pub async fn publish(
     publisher: &dyn Publisher,
     metrics: &ScanMetrics,
     pool: &str,
-    messages: Vec<RefreshMessage>,
+    messages: Vec<Planned>,
 ) -> PublishReport {
     if messages.is_empty() {
         return PublishReport::default();
     }
     // A refresh is a trace of its own: it begins here and goes on in the worker.
-    let spans: Vec<Span> = messages.iter().map(span).collect();
+    let scan = current();
+    let spans: Vec<Span> = messages.iter().map(|planned| span(planned, pool, &scan)).collect();
     let outgoing: Vec<Outgoing> = messages
         .into_iter()
         .zip(&spans)
-        .map(|(message, span)| Outgoing { message, pool: pool.to_owned(), context: inject(span) })
+        .map(|(planned, span)| Outgoing {
+            message: planned.message,
+            pool: pool.to_owned(),
+            context: inject(span),
+        })
         .collect();
     let mut report = PublishReport::default();
     let mut first_error = None;
@@ -46,7 +59,8 @@ pub async fn publish(
         match result {
             Ok(()) => report.confirmed += 1,
             Err(error) => {
-                span.record("error.type", "not_published");
+                span.record("error.type", error.reason());
+                span.record("otel.status_code", "error");
                 report.failed += 1;
                 report.is_broker_away |= error.is_broker_away();
                 if error.is_certain() {
@@ -63,19 +77,30 @@ pub async fn publish(
     report
 }
 
-fn span(message: &RefreshMessage) -> Span {
-    info_span!(
+/// The first span of a refresh's trace. A scan finds thousands, so its own trace is linked and not continued.
+fn span(planned: &Planned, pool: &str, scan: &TraceContext) -> Span {
+    let message = &planned.message;
+    let lane = message.lane.as_str();
+    let span = debug_span!(
         parent: None,
         "publish",
-        otel.name = "publish freshet.refresh",
+        otel.name = format!("publish freshet.refresh:{pool}.{lane}"),
         otel.kind = "producer",
+        otel.status_code = tracing::field::Empty,
         messaging.system = "rabbitmq",
+        messaging.operation.name = "publish",
         messaging.operation.type = "send",
-        messaging.destination.name = "freshet.refresh",
+        messaging.destination.name = format!("freshet.refresh:{pool}.{lane}"),
+        messaging.rabbitmq.destination.routing_key = format!("{pool}.{lane}"),
         messaging.message.id = %message.idempotency_key(),
         freshet.connection_id = message.connection_id.0,
+        freshet.generation = message.generation.0,
         freshet.provider = message.provider,
-        freshet.lane = message.lane.as_str(),
+        freshet.lane = lane,
+        freshet.due_at = %message.due_at.to_rfc3339(),
         error.type = tracing::field::Empty,
-    )
+    );
+    link(&span, scan);
+    link(&span, &planned.attempt_before);
+    span
 }

@@ -20,7 +20,7 @@ use tracing::{Instrument, info_span};
 
 use crate::activity::Activity;
 use crate::metrics::ScanMetrics;
-use crate::publish::{PublishReport, publish};
+use crate::publish::{Planned, PublishReport, publish};
 
 /// A claim holds for so long at least, however short a token lives: its message takes its time.
 const SHORTEST_CLAIM: TimeDelta = TimeDelta::seconds(10);
@@ -178,7 +178,10 @@ async fn scan_pages(
         let claim_id = draw_claim_id(scanner);
         let claimed = claim(scanner, &page.due, claim_id).await?;
         report.claimed += claimed.len() as u64;
-        let messages = claimed.iter().map(|due| message(scanner, provider, target, due, query.now));
+        let messages = claimed.into_iter().map(|due| {
+            let message = message(scanner, provider, target, &due, query.now);
+            Planned { message, attempt_before: due.attempt_before }
+        });
         let published =
             publish(scanner.publisher.as_ref(), &scanner.metrics, provider.pool(), messages.collect()).await;
         let PublishReport { confirmed, failed, unsent, is_broker_away } = published;

@@ -1,5 +1,6 @@
 //! The producer on embedded parts: SQLite in memory, the in-process queue and a clock that is moved by hand.
 
+mod counting;
 mod scanning;
 mod scheduling;
 mod watching;

@@ -5,6 +5,7 @@ mod grants;
 mod indexes;
 mod noted_tokens;
 pub mod platform;
+mod traces;
 
 use sea_orm::{ConnectionTrait, DbErr};
 use sea_orm_migration::{MigrationTrait, MigratorTrait};
@@ -23,6 +24,7 @@ impl MigratorTrait for Migrator {
             Box::new(companion_tables::Migration),
             Box::new(grants::Migration),
             Box::new(noted_tokens::Migration),
+            Box::new(traces::Migration),
         ]
     }
 

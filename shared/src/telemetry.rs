@@ -1,8 +1,9 @@
 //! Logs, traces and metrics.
 
 mod announcing;
+mod lines;
 pub mod metrics;
 pub mod propagation;
 mod setup;
 
-pub use setup::{Telemetry, TelemetryError};
+pub use setup::{LOG_CONTEXT, Telemetry, TelemetryError};

@@ -14,8 +14,8 @@ use uuid::Uuid;
 
 const EXPIRY_INDEX: &str = "ie_appinstall_connection.ix_freshet_connection_expiry";
 const CHANNEL_INDEX: &str = "channels.ix_freshet_channel_connection";
-const MIGRATIONS: [&str; 3] =
-    ["m20261121_000001_companion_tables", "m20261122_000001_grants", "m20261125_000001_noted_tokens"];
+const MIGRATIONS: [&str; 4] =
+    ["m20261121_000001_companion_tables", "m20261122_000001_grants", "m20261125_000001_noted_tokens", "m20261125_000001_traces"];
 const COMPANIONS: [&str; 4] = ["producer_lease", "provider_control", "refresh_attempt", "token_refresh"];
 
 #[tokio::test]
@@ -157,6 +157,8 @@ async fn who_may_not_index_is_told_the_statement_and_the_rest_works() -> Result<
         // Its own table it may change. A server without `CREATE` in the same grant wants the table to be there.
         let own = format!("GRANT CREATE, ALTER, INDEX ON `{database}`.token_refresh TO '{user}'@'%'");
         fleet.execute(&own, []).await?;
+        let history = format!("GRANT ALTER ON `{database}`.refresh_attempt TO '{user}'@'%'");
+        fleet.execute(&history, []).await?;
         with_limited_rights(&mut fleet, &user).await
     }
     .await;

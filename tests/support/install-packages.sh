@@ -21,7 +21,7 @@ apt-get "${options[@]}" update
 apt-get "${options[@]}" install --yes --no-install-recommends "$@" >/dev/null
 
 if command -v systemctl >/dev/null; then
-    for unit in mariadb.service rabbitmq-server.service redis-server.service epmd.service epmd.socket; do
+    for unit in mariadb.service rabbitmq-server.service redis-server.service prometheus.service epmd.service epmd.socket; do
         package=${unit%%.*}
         [[ " $* " == *" $package"* || $package == epmd ]] || continue
         systemctl --quiet disable "$unit" 2>/dev/null || true

@@ -1,5 +1,8 @@
 //! What a process shows whoever watches it.
 
+mod at_work;
+pub mod dashboard;
+
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -7,6 +10,8 @@ use serde_json::Value;
 
 use crate::binaries::Process;
 use crate::fleet::{PATIENCE, TestFleet};
+
+pub use at_work::{AtWork, Expected};
 
 impl TestFleet {
     /// Lets its processes answer probes and show metrics, each on a free port that is in its log.

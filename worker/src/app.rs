@@ -39,9 +39,13 @@ use crate::refresh::{DATABASE_PATIENCE, Refresher};
 /// A mark outlives the calls by this much, so that it covers the commit too.
 const MARK_BEYOND_CALLS: Duration = Duration::from_secs(30);
 
+/// The purpose of the session that brings messages.
+const CONSUME: &str = "consume";
+
 /// The worker, ready to run.
 pub struct App {
     refresher: Arc<Refresher>,
+    broker: Arc<RabbitMq>,
     consumer: RabbitMqConsumer,
     settings: PoolSettings,
     database: Database,
@@ -100,6 +104,7 @@ impl App {
         Ok(Self {
             refresher: Arc::new(refresher),
             consumer: broker.consumer(Prefetch { urgent: concurrency, early: concurrency }),
+            broker,
             settings: pool_settings(configuration),
             database,
             cache,
@@ -117,8 +122,13 @@ impl App {
         let concurrency = self.settings.concurrency as f64;
         metrics.observed(&names::IN_FLIGHT, move |observe| observe(activity.in_flight() as f64, &[]));
         metrics.observed(&names::CONCURRENCY, move |observe| observe(concurrency, &[]));
+        let broker = self.broker.clone();
         metrics.observed(&names::AMQP_SESSION, move |observe| {
-            observe(f64::from(u8::from(*consuming.borrow())), &["consume"]);
+            let others = broker.connections().into_iter().filter(|(purpose, _)| *purpose != CONSUME);
+            // Not the connection alone: a session consumes.
+            for (purpose, is_there) in others.chain([(CONSUME, *consuming.borrow())]) {
+                observe(f64::from(u8::from(is_there)), &[purpose]);
+            }
         });
         let refresher = self.refresher.clone();
         metrics.observed(&names::BREAKER_OPEN, move |observe| {

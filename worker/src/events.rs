@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use freshet_shared::domain::event::{Before, events_of};
 use freshet_shared::domain::outcome::Outcome;
-use freshet_shared::telemetry::propagation::inject;
+use freshet_shared::telemetry::propagation::current;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::Span;
 
 use crate::refresh::Refresher;
 
@@ -16,7 +15,7 @@ use crate::refresh::Refresher;
 /// event.
 pub fn emit_events(refresher: &Refresher, before: &Before, outcome: &Outcome) {
     for event in events_of(outcome, before, refresher.clock.now()) {
-        refresher.events.emit(event, inject(&Span::current()));
+        refresher.events.emit(event, current());
     }
 }
 

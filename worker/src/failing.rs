@@ -9,6 +9,7 @@ use freshet_shared::domain::provider::Provider;
 use freshet_shared::domain::provider::definition::Rotation;
 use freshet_shared::domain::retry::History;
 use freshet_shared::ports::store::{FailureRecord, StoreError};
+use freshet_shared::telemetry::propagation::current;
 
 use crate::refresh::{Refresher, patience, until_answered};
 
@@ -106,6 +107,7 @@ pub(crate) async fn failed(
         is_counted,
         is_attempt_open: decision.is_attempt_open,
         fingerprint: subject.fingerprint(state),
+        trace: current(),
     };
     let recorded =
         until_answered(patience(subject.history.rotation), || refresher.store.record_failure(&record)).await;

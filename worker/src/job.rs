@@ -9,11 +9,11 @@ use freshet_shared::domain::lane::Lane;
 use freshet_shared::domain::message::RefreshMessage;
 use freshet_shared::domain::outcome::{Disposition, Outcome};
 use freshet_shared::ports::queue::Delivery;
-use freshet_shared::telemetry::propagation::follow;
 use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, Span, field, info_span};
+use tracing::Instrument;
 
+use crate::job_span::{JobSpan, of_settlement};
 use crate::refresh::{Refresher, refresh};
 
 /// How long a job waits for a database that does not answer before it asks again.
@@ -38,40 +38,27 @@ pub struct JobReport {
 
 /// Handles one delivery: decodes, refreshes, settles.
 pub async fn handle(refresher: &Refresher, delivery: Delivery, shutdown: &CancellationToken) -> JobReport {
-    let span = info_span!(
-        "process",
-        otel.name = "process freshet.refresh",
-        otel.kind = "consumer",
-        messaging.system = "rabbitmq",
-        messaging.operation.type = "process",
-        messaging.destination.name = "freshet.refresh",
-        messaging.message.id = field::Empty,
-        freshet.connection_id = field::Empty,
-        freshet.generation = field::Empty,
-        freshet.provider = field::Empty,
-        freshet.lane = delivery.lane.as_str(),
-        freshet.outcome = field::Empty,
-        error.type = field::Empty,
-    );
-    follow(&span, &delivery.context);
-    handle_in_span(refresher, delivery, shutdown).instrument(span).await
+    let span = JobSpan::of(&delivery);
+    span.around(handle_in_span(refresher, delivery, shutdown, &span)).await
 }
 
 async fn handle_in_span(
     refresher: &Refresher,
     delivery: Delivery,
     shutdown: &CancellationToken,
+    span: &JobSpan,
 ) -> JobReport {
     let begun = tokio::time::Instant::now();
     let lane = delivery.lane;
     let (message, outcome) = match RefreshMessage::decode(&delivery.body) {
         Ok(message) => {
-            name(&message);
+            span.name(&message);
             let outcome = outcome(refresher, &message, delivery.redelivered, shutdown).await;
             (Some(message), outcome)
         }
         Err(error) => (None, Outcome::Undecodable(error)),
     };
+    span.end(&outcome);
     tell(&outcome);
     settle(delivery, &outcome).await;
     JobReport {
@@ -109,18 +96,8 @@ async fn outcome(
     }
 }
 
-fn name(message: &RefreshMessage) {
-    let span = Span::current();
-    span.record("messaging.message.id", field::display(message.idempotency_key()));
-    span.record("freshet.connection_id", message.connection_id.0);
-    span.record("freshet.generation", message.generation.0);
-    span.record("freshet.provider", message.provider.as_str());
-}
-
 /// Says once, here, how the job ended.
 fn tell(outcome: &Outcome) {
-    let span = Span::current();
-    span.record("freshet.outcome", outcome.as_str());
     match outcome {
         Outcome::Refreshed(refreshed) => {
             let lead_s = refreshed.lead.map(|lead| lead.num_seconds());
@@ -131,7 +108,6 @@ fn tell(outcome: &Outcome) {
         Outcome::Deferred { until, reason } => tracing::debug!(%until, reason, "put off"),
         Outcome::Stale => tracing::info!("the connection moved on meanwhile; its newer token stands"),
         Outcome::Failed(failed) => {
-            span.record("error.type", failed.failure.class.as_str());
             tracing::warn!(
                 class = %failed.failure.class,
                 state = %failed.state,
@@ -141,28 +117,31 @@ fn tell(outcome: &Outcome) {
             );
         }
         Outcome::Undecodable(error) => {
-            span.record("error.type", error.reason());
             tracing::error!(reason = error.reason(), "message goes to the dead letters: {error}");
         }
         Outcome::Unavailable { detail } => {
-            span.record("error.type", "unavailable");
             tracing::error!("message goes back to its queue: {detail}");
         }
         Outcome::Panicked => {
-            span.record("error.type", "panicked");
             tracing::error!("the refresh panicked: report this; its message goes back to its queue");
         }
     }
 }
 
 async fn settle(delivery: Delivery, outcome: &Outcome) {
-    let Delivery { body, settle, .. } = delivery;
-    let settled = match outcome.disposition() {
-        Disposition::Acknowledge => settle.acknowledge().await,
-        Disposition::Requeue => settle.requeue().await,
-        Disposition::DeadLetter(reason) => settle.dead_letter(body, reason).await,
+    let Delivery { body, settle, destination, .. } = delivery;
+    let disposition = outcome.disposition();
+    let span = of_settlement(disposition.as_str(), &destination);
+    let settling = async {
+        match disposition {
+            Disposition::Acknowledge => settle.acknowledge().await,
+            Disposition::Requeue => settle.requeue().await,
+            Disposition::DeadLetter(reason) => settle.dead_letter(body, reason).await,
+        }
     };
-    if let Err(error) = settled {
+    if let Err(error) = settling.instrument(span.clone()).await {
+        span.record("error.type", "unsettled");
+        span.record("otel.status_code", "error");
         // The message comes again, and the fence makes that harmless.
         tracing::warn!(%error, "message not settled");
     }

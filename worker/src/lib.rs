@@ -13,6 +13,7 @@ mod failing;
 mod granting;
 mod in_flight;
 pub mod job;
+mod job_span;
 pub mod metrics;
 pub mod permit;
 pub mod pool;

@@ -164,3 +164,106 @@ impl Series {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use chrono::{DateTime, TimeDelta, Utc};
+    use freshet_shared::domain::connection::{ConnectionId, ConnectionState, Generation};
+    use freshet_shared::domain::failure::Failure;
+    use freshet_shared::domain::lane::Lane;
+    use freshet_shared::domain::message::MessageError;
+    use freshet_shared::domain::outcome::Failed;
+
+    use super::*;
+
+    fn noon() -> DateTime<Utc> {
+        DateTime::from_timestamp(1_795_262_400, 0).unwrap()
+    }
+
+    fn refreshed(lead: i64, cached: Cached) -> Outcome {
+        Outcome::Refreshed(Refreshed {
+            generation: Generation(2),
+            expires_at: Some(noon() + TimeDelta::hours(1)),
+            stored_at: noon(),
+            lead: Some(TimeDelta::seconds(lead)),
+            cached,
+        })
+    }
+
+    fn failed(failure: Failure) -> Outcome {
+        Outcome::Failed(Failed { failure, next_attempt_at: noon(), state: ConnectionState::Active })
+    }
+
+    fn report(provider: Option<&str>, outcome: Outcome) -> JobReport {
+        JobReport {
+            lane: Lane::Early,
+            provider: provider.map(str::to_owned),
+            connection_id: Some(ConnectionId(7)),
+            due_at: Some(noon() - TimeDelta::seconds(40)),
+            outcome,
+            elapsed: Duration::from_millis(30),
+        }
+    }
+
+    /// The lines behind names after these jobs; those at zero left out.
+    fn counted(outcomes: impl IntoIterator<Item = (Option<&'static str>, Outcome)>) -> Vec<String> {
+        let metrics = Metrics::collected("test").unwrap();
+        let jobs = JobMetrics::new(&metrics, ["fynd"]);
+        for (provider, outcome) in outcomes {
+            jobs.note(&report(provider, outcome));
+        }
+        let text = metrics.render().unwrap();
+        let lines = text.lines().filter(|line| !line.starts_with('#') && !line.contains("duration"));
+        lines
+            .filter(|line| {
+                !line.ends_with(" 0") && !line.contains("_bucket") && !line.contains("target_info")
+            })
+            .map(str::to_owned)
+            .collect()
+    }
+
+    #[test]
+    fn a_stored_token_is_counted_with_its_times() {
+        let fynd = Some("fynd");
+        let seen = counted([(fynd, refreshed(300, Cached::Written)), (fynd, refreshed(-20, Cached::Failed))]);
+        let expected = [
+            r#"freshet_cache_repairs_total{provider="fynd"} 1"#,
+            r#"freshet_due_to_fresh_seconds_sum{provider="fynd"} 80"#,
+            r#"freshet_due_to_fresh_seconds_count{provider="fynd"} 2"#,
+            r#"freshet_expired_before_refresh_total{provider="fynd"} 1"#,
+            r#"freshet_last_success_seconds{provider="fynd"} 1795262400"#,
+            r#"freshet_lead_time_seconds_sum{provider="fynd"} 300"#,
+            r#"freshet_lead_time_seconds_count{provider="fynd"} 2"#,
+            r#"freshet_refreshes_total{class="none",outcome="refreshed",provider="fynd"} 2"#,
+        ];
+        assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn each_other_outcome_is_counted_by_what_it_says() {
+        let fynd = Some("fynd");
+        let lost = Failure::of_unknown_effect(FailureClass::AnswerLost, "");
+        let unreadable = MessageError::UnknownProvider { name: "s3cret".into() };
+        let seen = counted([
+            (fynd, failed(lost)),
+            (fynd, Outcome::Skipped(Skip::Waiting(ConnectionState::Quarantined))),
+            (fynd, Outcome::Deferred { until: noon(), reason: DeferralReason::RateLimited.as_str() }),
+            (Some("s3cret"), Outcome::Undecodable(unreadable)),
+            (None, Outcome::Undecodable(MessageError::NotJson { line: 1, column: 1 })),
+            (Some("new"), Outcome::Stale),
+        ]);
+        let expected = [
+            r#"freshet_deferrals_total{provider="fynd",reason="rate_limited"} 1"#,
+            r#"freshet_refreshes_total{class="answer_lost",outcome="failed",provider="fynd"} 1"#,
+            r#"freshet_refreshes_total{class="none",outcome="deferred",provider="fynd"} 1"#,
+            r#"freshet_refreshes_total{class="none",outcome="skipped",provider="fynd"} 1"#,
+            r#"freshet_refreshes_total{class="none",outcome="stale",provider="new"} 1"#,
+            r#"freshet_refreshes_total{class="none",outcome="undecodable",provider="unknown"} 2"#,
+            r#"freshet_skips_total{provider="fynd",reason="quarantined"} 1"#,
+            r#"freshet_unknown_outcomes_total{provider="fynd"} 1"#,
+        ];
+        assert_eq!(seen, expected);
+    }
+}

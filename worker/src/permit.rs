@@ -24,6 +24,7 @@ use freshet_shared::ports::randomness::Randomness;
 use freshet_shared::ports::rate_limiter::{RateLimiter, Taken};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep, timeout_at};
+use tracing::{Instrument, debug_span, field};
 
 pub use deferral::{Deferral, DeferralReason};
 
@@ -70,6 +71,15 @@ impl Permits {
     /// # Errors
     /// When the wait would be longer: until when the job is to be put off. That is no failure of its connection.
     pub async fn acquire(&self, provider: &Provider, limits: &Limits) -> Result<Permit, Deferral> {
+        let span = debug_span!("permit", freshet.provider = provider.name(), freshet.reason = field::Empty);
+        let acquired = self.acquire_within(provider, limits).instrument(span.clone()).await;
+        if let Err(deferral) = &acquired {
+            span.record("freshet.reason", deferral.reason.as_str());
+        }
+        acquired
+    }
+
+    async fn acquire_within(&self, provider: &Provider, limits: &Limits) -> Result<Permit, Deferral> {
         let deadline = Instant::now() + PATIENCE;
         let gate = self.gate(provider.name(), limits);
         // Dropped on the way out of here, it lets the next one probe.

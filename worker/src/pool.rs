@@ -1,13 +1,16 @@
 //! The pool: as many jobs at once as there are slots, and none that nobody waits for.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use freshet_shared::ports::queue::{ConsumeError, Consumer};
 use freshet_shared::process::health::Pulse;
-use tokio::sync::Semaphore;
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::job::{JobReport, handle};
@@ -21,11 +24,13 @@ pub struct Activity {
     /// The pulse of its loop.
     pub pulse: Arc<Pulse>,
     in_flight: AtomicU64,
+    /// How many times any job went on.
+    moves: AtomicU64,
 }
 
 impl Default for Activity {
     fn default() -> Self {
-        Self { pulse: Arc::new(Pulse::resting()), in_flight: AtomicU64::new(0) }
+        Self { pulse: Arc::new(Pulse::resting()), in_flight: AtomicU64::new(0), moves: AtomicU64::new(0) }
     }
 }
 
@@ -33,6 +38,16 @@ impl Activity {
     /// Jobs that are at work.
     pub fn in_flight(&self) -> u64 {
         self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Notes each time that `job` goes on.
+    async fn watch<T>(&self, job: impl Future<Output = T>) -> T {
+        let mut job = pin!(job);
+        poll_fn(|context| {
+            self.moves.fetch_add(1, Ordering::Relaxed);
+            job.as_mut().poll(context)
+        })
+        .await
     }
 }
 
@@ -49,6 +64,36 @@ impl AtWork {
 impl Drop for AtWork {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// While all slots are taken it is looked at this often whether any job goes on.
+const LOOK_EVERY: Duration = Duration::from_secs(15);
+/// No job waits for longer for one thing without asking again: a call takes five minutes at most, and a database that is away
+/// is asked every few seconds.
+const LONGEST_SILENCE: Duration = Duration::from_secs(600);
+
+/// Waits for a slot. As long as any job moves, the wait has a reason.
+async fn free_slot(
+    slots: &Arc<Semaphore>,
+    activity: &Activity,
+) -> Result<OwnedSemaphorePermit, AcquireError> {
+    if let Ok(slot) = slots.clone().try_acquire_owned() {
+        return Ok(slot);
+    }
+    let mut seen = activity.moves.load(Ordering::Relaxed);
+    activity.pulse.beat(LONGEST_SILENCE);
+    loop {
+        match timeout(LOOK_EVERY, slots.clone().acquire_owned()).await {
+            Ok(slot) => return slot,
+            Err(_) => {
+                let moves = activity.moves.load(Ordering::Relaxed);
+                if moves != seen {
+                    activity.pulse.beat(LONGEST_SILENCE);
+                }
+                seen = moves;
+            }
+        }
     }
 }
 
@@ -90,8 +135,10 @@ pub async fn run(
         let slot = tokio::select! {
             biased;
             () = shutdown.cancelled() => break Ok(()),
-            slot = slots.clone().acquire_owned() => slot,
+            slot = free_slot(&slots, &settings.activity) => slot,
         };
+        // A message may never come.
+        settings.activity.pulse.rest();
         let delivery = tokio::select! {
             biased;
             () = shutdown.cancelled() => break Ok(()),
@@ -104,8 +151,8 @@ pub async fn run(
         let (refresher, observer, shutdown) = (refresher.clone(), observer.clone(), shutdown.clone());
         let at_work = AtWork::begin(&settings.activity);
         jobs.spawn(async move {
-            let _held = (slot, at_work);
-            observer(&handle(&refresher, delivery, &shutdown).await);
+            let _slot = slot;
+            observer(&at_work.0.watch(handle(&refresher, delivery, &shutdown)).await);
         });
         while jobs.try_join_next().is_some() {
             report.handled += 1;
@@ -121,10 +168,38 @@ pub async fn run(
         tokio::join!(consumer.stop(), finished);
     };
     // Started jobs keep their connections; only the wait for them is bounded.
-    let in_time = tokio::time::timeout(settings.grace, finish).await.is_ok();
+    let in_time = timeout(settings.grace, finish).await.is_ok();
     if !in_time {
         report.abandoned = jobs.len() as u64;
         tracing::error!(jobs = report.abandoned, "grace period over; messages of unfinished jobs come again");
     }
     ended.map(|()| report)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether a pool that has waited for a slot for a quarter of an hour counts as alive.
+    async fn is_alive_without_a_slot(are_jobs_moving: bool) -> bool {
+        let (slots, activity) = (Arc::new(Semaphore::new(0)), Activity::default());
+        let time = async {
+            for _ in 0..90 {
+                tokio::time::sleep(Duration::from_secs(10)).await;
+                if are_jobs_moving {
+                    activity.watch(async {}).await;
+                }
+            }
+        };
+        tokio::select! {
+            _ = free_slot(&slots, &activity) => panic!("there is none"),
+            () = time => activity.pulse.is_beating(),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pool_whose_jobs_move_waits_for_a_reason_and_one_whose_jobs_do_not_is_stuck() {
+        assert!(is_alive_without_a_slot(true).await);
+        assert!(!is_alive_without_a_slot(false).await);
+    }
 }

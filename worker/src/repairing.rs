@@ -8,6 +8,7 @@ use freshet_shared::domain::provider::Provider;
 use freshet_shared::domain::provider::definition::Rotation;
 use freshet_shared::domain::retry::History;
 use freshet_shared::ports::store::{Release, StoreError};
+use freshet_shared::telemetry::propagation::current;
 
 use crate::cache_entries::repair_cache;
 use crate::permit::Deferral;
@@ -81,7 +82,8 @@ pub(crate) async fn skipped(
             && connection.is_troubled()
             && (connection.unknown_since().is_none() || !provider.rotation().spends());
         let (connection_id, generation) = (connection.id, connection.generation);
-        let release = Release { connection_id, generation, next_attempt_at, is_recovered };
+        let trace = current();
+        let release = Release { connection_id, generation, next_attempt_at, is_recovered, trace };
         if let Err(error) = refresher.store.release(&release).await {
             return Outcome::Unavailable { detail: error.to_string() };
         }
@@ -109,6 +111,7 @@ pub(crate) async fn deferred(
         generation: connection.generation,
         next_attempt_at: Some(until),
         is_recovered: false,
+        trace: current(),
     };
     match refresher.store.release(&release).await {
         Ok(()) => Outcome::Deferred { until, reason: reason.as_str() },
@@ -140,7 +143,8 @@ pub(crate) async fn plan_cache_repair(
     generation: Generation,
 ) {
     let next_attempt_at = Some(next_repair(refresher));
-    let release = Release { connection_id, generation, next_attempt_at, is_recovered: false };
+    let trace = current();
+    let release = Release { connection_id, generation, next_attempt_at, is_recovered: false, trace };
     if let Err(error) = refresher.store.release(&release).await {
         tracing::error!(connection_id = connection_id.0, %error, "cache repair not planned; the next refresh writes the cache");
     }

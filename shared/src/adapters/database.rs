@@ -13,6 +13,7 @@ mod failure;
 mod load;
 mod scan;
 mod sealed;
+mod span;
 pub mod table;
 mod value;
 mod watch;

@@ -27,7 +27,7 @@ use reqwest::header::RETRY_AFTER;
 use reqwest::{Client, Response, redirect, retry};
 use thiserror::Error;
 use tokio::time::Instant;
-use tracing::{Instrument, debug};
+use tracing::{Instrument, Span, debug};
 
 use crate::domain::provider::answer::ProviderAnswer;
 use crate::domain::provider::egress::HostPattern;
@@ -128,13 +128,32 @@ impl HttpCaller {
         // Every attempt begins early enough to have all its time for connecting before the call's time is over.
         let patience =
             CONNECT_PATIENCE.min(self.settings.timeout.saturating_sub(self.settings.connect_timeout));
-        let response = persist(
+        let mut before: (u32, Option<Span>) = (0, None);
+        persist(
             Patience::within(FIRST_PAUSE, LONGEST_PAUSE, patience),
-            || self.attempt(request, deadline),
+            || {
+                let (tries, last) = &mut before;
+                let span = span::of(request, *tries, last.as_ref());
+                *tries += 1;
+                *last = Some(span.clone());
+                async move {
+                    let outcome = self.attempt(request, deadline).instrument(span.clone()).await;
+                    span::record_outcome(&span, &outcome);
+                    outcome
+                }
+            },
             |error| matches!(error, CallError::NotConnected { .. }),
             |error, pause| debug!(%error, ?pause, "trying to connect again"),
         )
-        .await?;
+        .await
+    }
+
+    async fn attempt(
+        &self,
+        request: &ProviderRequest,
+        deadline: Instant,
+    ) -> Result<ProviderAnswer, CallError> {
+        let response = self.execute(request, deadline).await?;
         let status = response.status().as_u16();
         let retry_after =
             response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
@@ -142,7 +161,7 @@ impl HttpCaller {
         Ok(ProviderAnswer { status, retry_after, body })
     }
 
-    async fn attempt(&self, request: &ProviderRequest, deadline: Instant) -> Result<Response, CallError> {
+    async fn execute(&self, request: &ProviderRequest, deadline: Instant) -> Result<Response, CallError> {
         let mut outgoing = outgoing::build(request)?;
         let blocked = |problem| CallError::Blocked { endpoint: request.endpoint.clone(), problem };
         let client = match self.guard.route(outgoing.url(), &request.egress).map_err(blocked)? {
@@ -169,10 +188,7 @@ impl HttpCaller {
 #[async_trait]
 impl ProviderCaller for HttpCaller {
     async fn call(&self, request: &ProviderRequest) -> Result<ProviderAnswer, CallError> {
-        let span = span::of(request);
-        let outcome = self.send(request).instrument(span.clone()).await;
-        span::record_outcome(&span, &outcome);
-        outcome
+        self.send(request).await
     }
 }
 

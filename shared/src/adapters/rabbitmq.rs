@@ -21,7 +21,7 @@ mod subscription;
 mod topology;
 
 use std::num::NonZeroU16;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use lapin::types::ShortString;
@@ -29,6 +29,7 @@ use lapin::uri::AMQPUri;
 
 pub use self::consumer::RabbitMqConsumer;
 pub use self::events::RabbitMqEvents;
+use self::link::Sessions;
 pub use self::observer::RabbitMqObserver;
 pub use self::publisher::RabbitMqPublisher;
 pub use self::settings::{RabbitMqSettings, RabbitMqSettingsError};
@@ -48,6 +49,7 @@ pub struct RabbitMq {
     connection_name: String,
     operation_timeout: Duration,
     topology: Topology,
+    sessions: Mutex<Sessions>,
 }
 
 impl RabbitMq {
@@ -61,7 +63,7 @@ impl RabbitMq {
         let uri = settings.uri()?;
         let topology = Topology::new(pools, settings.delivery_limit)?;
         let RabbitMqSettings { operation_timeout, connection_name, .. } = settings;
-        Ok(Arc::new(Self { uri, connection_name, operation_timeout, topology }))
+        Ok(Arc::new(Self { uri, connection_name, operation_timeout, topology, sessions: Mutex::default() }))
     }
 
     /// A publisher; it connects when it first has something to publish.

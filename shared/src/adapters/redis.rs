@@ -23,6 +23,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chrono::TimeDelta;
 use fred::types::Value;
+use tracing::{Instrument, debug_span, field};
 
 use crate::domain::connection::{ConnectionId, IdempotencyKey};
 use crate::domain::provider::request::ReadyHeader;
@@ -90,7 +91,23 @@ impl RedisCache {
         command: Command,
         operation: &'static str,
     ) -> Result<i64, CacheError> {
-        self.batches.run(connection_id, command).await.map_err(|problem| problem.during(operation))
+        let span = debug_span!(
+            "cache",
+            otel.name = format!("EVALSHA {}", command.name()),
+            otel.kind = "client",
+            otel.status_code = field::Empty,
+            db.system.name = "redis",
+            db.operation.name = "EVALSHA",
+            db.query.summary = format!("EVALSHA {}", command.name()),
+            freshet.step = "cache",
+            error.type = field::Empty,
+        );
+        let result = self.batches.run(connection_id, command).instrument(span.clone()).await;
+        if result.is_err() {
+            span.record("error.type", "unavailable");
+            span.record("otel.status_code", "error");
+        }
+        result.map_err(|problem| problem.during(operation))
     }
 }
 

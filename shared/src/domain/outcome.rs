@@ -134,6 +134,17 @@ pub enum Disposition {
     DeadLetter(MessageError),
 }
 
+impl Disposition {
+    /// As AMQP calls it, for traces.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Acknowledge => "ack",
+            Self::Requeue => "nack",
+            Self::DeadLetter(_) => "dead_letter",
+        }
+    }
+}
+
 impl Outcome {
     /// What [`Self::as_str`] says of a failure.
     pub const FAILED: &'static str = "failed";

@@ -1,6 +1,7 @@
 //! The queue between producer and worker.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use thiserror::Error;
@@ -10,6 +11,9 @@ use crate::domain::message::{MessageError, RefreshMessage};
 
 /// Trace context as it travels with a message: W3C `traceparent` and `tracestate`.
 pub type TraceContext = BTreeMap<String, String>;
+
+/// The member of a [`TraceContext`] that names trace and span.
+pub const TRACEPARENT: &str = "traceparent";
 
 /// A message on its way out.
 #[derive(Debug, Clone)]
@@ -73,6 +77,16 @@ impl PublishError {
             Self::Refused | Self::Unroutable { .. } => false,
         }
     }
+
+    /// For labels and traces.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::Unroutable { .. } => "unroutable",
+            Self::NotSent { .. } => "not_sent",
+            Self::Unconfirmed { .. } => "unconfirmed",
+        }
+    }
 }
 
 /// Hands out messages, the urgent lane's first.
@@ -102,6 +116,8 @@ pub struct Delivery {
     pub body: Vec<u8>,
     /// The lane of the queue that it came from.
     pub lane: Lane,
+    /// Where it came from, for traces: `exchange:routing key:queue`.
+    pub destination: Arc<str>,
     /// Whether it was handed out before, so that whoever had it may have died.
     pub redelivered: bool,
     /// The trace context that came with it.

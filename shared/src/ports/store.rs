@@ -10,6 +10,7 @@ use crate::domain::failure::Failure;
 use crate::domain::secret::Secret;
 use crate::domain::watch::Watched;
 use crate::domain::window::{Plan, RefreshWindows};
+use crate::ports::queue::TraceContext;
 
 /// What the producer asks of the store.
 #[async_trait]
@@ -122,6 +123,8 @@ pub struct DueConnection {
     pub refresh_at: Option<DateTime<Utc>>,
     /// How long its token lives, where that was said.
     pub lifetime: Option<TimeDelta>,
+    /// The span of the attempt before, where this is the next one after it.
+    pub attempt_before: TraceContext,
 }
 
 /// A refresh token that dies soon.
@@ -251,7 +254,7 @@ pub struct Attempt {
 }
 
 /// The end of a claim without a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Release {
     /// Whose.
     pub connection_id: ConnectionId,
@@ -261,6 +264,8 @@ pub struct Release {
     pub next_attempt_at: Option<DateTime<Utc>>,
     /// Whether somebody else gave the connection a good token, so that its troubles are over.
     pub is_recovered: bool,
+    /// The span of this attempt, to which the next one is linked.
+    pub trace: TraceContext,
 }
 
 /// A credential to be stored.
@@ -328,6 +333,8 @@ pub struct FailureRecord {
     pub is_attempt_open: bool,
     /// What tells whether somebody gave the connection other credentials since.
     pub fingerprint: Option<String>,
+    /// The span of this attempt, to which the next one is linked.
+    pub trace: TraceContext,
 }
 
 /// The store did not do what was asked.
@@ -369,6 +376,18 @@ pub enum StoreError {
         /// Where the connection stands, and goes on to stand.
         state: ConnectionState,
     },
+}
+
+impl StoreError {
+    /// For traces.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Unavailable { .. } => "unavailable",
+            Self::Refused { .. } => "refused",
+            Self::Unreadable { .. } => "unreadable",
+            Self::UnreadableSecret { .. } => "unreadable_secret",
+        }
+    }
 }
 
 /// What an overview asks of the store.

@@ -2,6 +2,7 @@
 
 use opentelemetry::Context;
 use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator};
+use opentelemetry::trace::TraceContextExt;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
@@ -33,15 +34,42 @@ impl Extractor for Received<'_> {
 
 /// The context of `span`, to be sent along; empty where no traces are kept.
 pub fn inject(span: &Span) -> TraceContext {
+    if span.is_disabled() { TraceContext::new() } else { headers(&span.context()) }
+}
+
+/// The context of the span that the caller is in; empty where no traces are kept.
+pub fn current() -> TraceContext {
+    Context::map_current(headers)
+}
+
+fn headers(context: &Context) -> TraceContext {
     let mut headers = TraceContext::new();
-    TraceContextPropagator::new().inject_context(&span.context(), &mut Headers(&mut headers));
+    if context.span().span_context().is_valid() {
+        TraceContextPropagator::new().inject_context(context, &mut Headers(&mut headers));
+    }
     headers
 }
 
-/// Makes `span` a child of the span that sent `context`. Without traces, or with a context that cannot be read, `span`
-/// stays as it is.
+/// Makes `span` a child of the span that sent `context`, and links it to that one. Without traces, or with a context that
+/// cannot be read, `span` stays as it is.
 pub fn follow(span: &Span, context: &TraceContext) {
-    let parent: Context = TraceContextPropagator::new().extract(&Received(context));
-    // It fails only where no traces are kept.
-    let _ = span.set_parent(parent);
+    if span.is_disabled() || context.is_empty() {
+        return;
+    }
+    let parent = extract(context);
+    let sender = parent.span().span_context().clone();
+    if span.set_parent(parent).is_ok() {
+        span.add_link(sender);
+    }
+}
+
+/// Links `span` to the span that sent `context`; it stays where it is.
+pub fn link(span: &Span, context: &TraceContext) {
+    if !span.is_disabled() && !context.is_empty() {
+        span.add_link(extract(context).span().span_context().clone());
+    }
+}
+
+fn extract(context: &TraceContext) -> Context {
+    TraceContextPropagator::new().extract_with_context(&Context::new(), &Received(context))
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use opentelemetry::KeyValue;
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_otlp::WithExportConfig;
 use opentelemetry_sdk::Resource;
@@ -13,7 +14,11 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
 use super::announcing::Announcing;
+use super::lines::WithTrace;
 use crate::configuration::{LogFormat, TelemetrySection};
+
+/// The name of spans that give log lines their context and are no part of a trace.
+pub const LOG_CONTEXT: &str = "job";
 
 /// Running telemetry. Has to be shut down from `main`, so that the last spans are sent.
 pub struct Telemetry {
@@ -53,15 +58,26 @@ impl Telemetry {
             LogFormat::Auto => !is_terminal,
         };
         let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(is_terminal);
-        let lines = if is_json { lines.json().flatten_event(true).boxed() } else { lines.boxed() };
+        let lines = if is_json {
+            lines.json().flatten_event(true).map_event_format(WithTrace).boxed()
+        } else {
+            lines.boxed()
+        };
         let provider =
             section.otlp_endpoint.as_deref().map(|endpoint| tracer_provider(section, service, endpoint));
         let provider = provider.transpose()?;
         let spans = provider.as_ref().map(|provider| {
-            // Our own spans only: clients open spans of their own that live as long as the connection.
+            // Our own spans only: clients open spans of their own that live as long as the connection. Where in the code a
+            // span begins, and on which thread, is nothing to those who read traces.
             tracing_opentelemetry::layer()
                 .with_tracer(provider.tracer("freshet"))
-                .with_filter(filter_fn(|metadata| metadata.target().starts_with("freshet")))
+                .with_location(false)
+                .with_target(false)
+                .with_threads(false)
+                .with_tracked_inactivity(false)
+                .with_filter(filter_fn(|metadata| {
+                    metadata.target().starts_with("freshet") && metadata.name() != LOG_CONTEXT
+                }))
         });
         tracing_subscriber::registry()
             .with(spans)
@@ -86,6 +102,15 @@ impl Telemetry {
     }
 }
 
+/// Names the program, its version and this process.
+fn resource(service: &'static str) -> Resource {
+    Resource::builder()
+        .with_service_name(service)
+        .with_attribute(KeyValue::new("service.namespace", "freshet"))
+        .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
+        .build()
+}
+
 fn tracer_provider(
     section: &TelemetrySection,
     service: &'static str,
@@ -103,6 +128,6 @@ fn tracer_provider(
     Ok(SdkTracerProvider::builder()
         .with_batch_exporter(Announcing::new(exporter))
         .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(section.sample_ratio))))
-        .with_resource(Resource::builder().with_service_name(service).build())
+        .with_resource(resource(service))
         .build())
 }

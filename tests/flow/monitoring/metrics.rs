@@ -2,66 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use freshet_cli::simulator::{Matcher, Reply, StatusCode};
 use freshet_shared::domain::failure::FailureClass;
 use freshet_shared::domain::outcome::Outcome;
 use freshet_shared::telemetry::metrics::names::{self, Instrument};
-use freshet_tests::binaries::{Binary, Process};
-use freshet_tests::fleet::{NewConnection, PATIENCE, TestFleet};
-use freshet_tests::monitoring::{Exposition, Watched};
-use freshet_tests::waiting::eventually;
-
-/// A fleet with a worker and a producer at work.
-struct AtWork {
-    fleet: TestFleet,
-    worker: Process,
-    producer: Process,
-    watched: [Watched; 2],
-}
-
-impl AtWork {
-    async fn start(mut fleet: TestFleet) -> Result<Self> {
-        fleet.watch();
-        for lane in ["EARLY", "URGENT"] {
-            fleet.environment.insert(format!("FRESHET_SCAN__{lane}"), "* * * * * *".into());
-        }
-        fleet.environment.insert("FRESHET_MONITORING__CENSUS_EVERY".into(), "1s".into());
-        let mut worker = Binary::new("worker")?.arguments(["run"]).variables(&fleet.environment).start()?;
-        let mut producer =
-            Binary::new("producer")?.arguments(["run"]).variables(&fleet.environment).start()?;
-        let watched = [Watched::of(&mut worker).await?, Watched::of(&mut producer).await?];
-        Ok(Self { fleet, worker, producer, watched })
-    }
-
-    /// All that both show.
-    async fn metrics(&self) -> Result<Exposition> {
-        let [worker, producer] = &self.watched;
-        Ok(worker.metrics().await?.and(producer.metrics().await?))
-    }
-
-    async fn until(&self, what: &str, expected: &[Expected<'_>]) -> Result<Exposition> {
-        let mut seen = Exposition::default();
-        eventually(what, PATIENCE, async || {
-            seen = self.metrics().await?;
-            for (name, labels, value) in expected {
-                let is = seen.sum(name, labels);
-                ensure!(is == Some(*value), "{name}{labels:?} is {is:?} and not {value}");
-            }
-            Ok(())
-        })
-        .await?;
-        Ok(seen)
-    }
-
-    async fn end(self) -> Result<()> {
-        let _producer = self.producer.terminate(PATIENCE).await?.with_code(0)?;
-        let _worker = self.worker.terminate(PATIENCE).await?.with_code(0)?;
-        self.fleet.dissolve().await
-    }
-}
-
-type Expected<'a> = (&'a str, &'a [(&'a str, &'a str)], f64);
+use freshet_tests::fleet::{NewConnection, TestFleet};
+use freshet_tests::monitoring::AtWork;
 
 #[tokio::test]
 async fn what_a_fleet_does_is_counted() -> Result<()> {
@@ -100,6 +47,9 @@ async fn what_a_fleet_does_is_counted() -> Result<()> {
                 ("freshet_queue_ready", &[("queue", "freshet.refresh.shared.urgent.v1")], 0.0),
                 ("freshet_queue_consumers", &[("queue", "freshet.refresh.shared.early.v1")], 1.0),
                 ("freshet_amqp_session", &[("purpose", "consume")], 1.0),
+                ("freshet_amqp_session", &[("purpose", "events")], 1.0),
+                ("freshet_amqp_session", &[("purpose", "publish")], 1.0),
+                ("freshet_amqp_session", &[("purpose", "observe")], 1.0),
                 ("freshet_breaker_open", &[], 0.0),
                 ("freshet_leader", &[], 1.0),
                 ("freshet_concurrency", &[], 32.0),

@@ -7,6 +7,7 @@ use super::Database;
 use super::error::during;
 use super::table::{RefreshAttempt, TokenRefresh};
 use crate::domain::connection::ConnectionState;
+use crate::ports::queue::{TRACEPARENT, TraceContext};
 use crate::ports::store::{FailureRecord, Release, StoreError};
 
 /// As wide as the column.
@@ -45,6 +46,7 @@ impl Database {
             .value(TokenRefresh::GrantFailures, record.grant_failures)
             .value(TokenRefresh::FailureClass, class)
             .value(TokenRefresh::FailureDetail, detail.as_str())
+            .value(TokenRefresh::LastTrace, traceparent(&record.trace))
             .and_where(Expr::col(TokenRefresh::ConnectionId).eq(record.connection_id.0))
             .and_where(Expr::col(TokenRefresh::Generation).eq(record.generation.0));
         if transaction.execute(&update).await?.rows_affected() == 0 {
@@ -60,6 +62,7 @@ impl Database {
                 RefreshAttempt::Outcome,
                 RefreshAttempt::FailureClass,
                 RefreshAttempt::FailureDetail,
+                RefreshAttempt::TraceId,
             ])
             .values_panic([
                 record.connection_id.0.into(),
@@ -68,6 +71,7 @@ impl Database {
                 "failed".into(),
                 class.into(),
                 detail.into(),
+                Value::from(traceparent(&record.trace).and_then(trace_id)).into(),
             ])
             .to_owned();
         transaction.execute(&history).await?;
@@ -93,9 +97,20 @@ impl Database {
             .table(TokenRefresh::Table)
             .value(TokenRefresh::QueuedUntil, Value::ChronoDateTimeUtc(None))
             .value(TokenRefresh::NextAttemptAt, self.maybe_instant(release.next_attempt_at))
+            .value(TokenRefresh::LastTrace, traceparent(&release.trace))
             .and_where(Expr::col(TokenRefresh::ConnectionId).eq(release.connection_id.0))
             .and_where(Expr::col(TokenRefresh::Generation).eq(release.generation.0));
         self.connection.execute(&update).await.map_err(during("release a connection"))?;
         Ok(())
     }
+}
+
+/// The one part of a trace context that other spans are linked by.
+fn traceparent(trace: &TraceContext) -> Option<String> {
+    trace.get(TRACEPARENT).cloned()
+}
+
+/// The second of its four parts.
+fn trace_id(traceparent: String) -> Option<String> {
+    traceparent.split('-').nth(1).map(str::to_owned)
 }

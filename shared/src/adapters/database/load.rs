@@ -12,6 +12,7 @@ use super::asked;
 use super::error::{during, given_up};
 use super::scan::has_channel;
 use super::sealed::unreadable_secret;
+use super::span::Asked;
 use super::table::{Channels, Connection, ProviderControl, TokenRefresh};
 use super::value::{from_json, id, number_or_text};
 use crate::adapters::grouping::Grouping;
@@ -48,6 +49,9 @@ struct LoadQuestion {
     integration_type: Option<String>,
 }
 
+const CONNECTION: &str = "ie_appinstall_connection";
+const COMPANION: &str = "token_refresh";
+
 #[async_trait]
 impl RefreshStore for Database {
     async fn load(
@@ -63,15 +67,21 @@ impl RefreshStore for Database {
         };
         let this = self.clone();
         let fly = move |questions| this.clone().load_all(questions);
-        let answer = self.reads.connections.ask(question, fly).await;
-        answer.unwrap_or_else(|| Err(given_up(LOAD)))
+        let answering = async {
+            let answer = self.reads.connections.ask(question, fly).await;
+            answer.unwrap_or_else(|| Err(given_up(LOAD)))
+        };
+        self.traced(Asked { step: "load", operation: "SELECT", table: CONNECTION }, answering).await
     }
 
     async fn channels(&self, connection_id: ConnectionId) -> Result<Vec<Channel>, StoreError> {
         let this = self.clone();
         let fly = move |ids| this.clone().channels_of_all(ids);
-        let answer = self.reads.channels.ask(connection_id, fly).await;
-        answer.unwrap_or_else(|| Err(given_up(CHANNELS)))
+        let answering = async {
+            let answer = self.reads.channels.ask(connection_id, fly).await;
+            answer.unwrap_or_else(|| Err(given_up(CHANNELS)))
+        };
+        self.traced(Asked { step: "channels", operation: "SELECT", table: "channels" }, answering).await
     }
 
     async fn update_channel(
@@ -87,24 +97,31 @@ impl RefreshStore for Database {
             .and_where(Expr::col(Channels::Id).eq(channel.id))
             .and_where(Expr::col(Channels::ConnectionId).eq(connection_id.0))
             .to_owned();
-        let result = self.connection.execute(&statement).await.map_err(during("update a channel"))?;
-        Ok(result.rows_affected() > 0)
+        let answering = async {
+            let result = self.connection.execute(&statement).await.map_err(during("update a channel"))?;
+            Ok(result.rows_affected() > 0)
+        };
+        self.traced(Asked { step: "channels", operation: "UPDATE", table: "channels" }, answering).await
     }
 
     async fn begin_attempt(&self, attempt: &Attempt) -> Result<bool, StoreError> {
-        self.open_attempt(attempt).await
+        let asked = Asked { step: "journal", operation: "UPDATE", table: COMPANION };
+        self.traced(asked, self.open_attempt(attempt)).await
     }
 
     async fn commit(&self, commit: &Commit) -> Result<Committed, StoreError> {
-        self.store_credential(commit.clone()).await
+        let asked = Asked { step: "commit", operation: "UPDATE", table: CONNECTION };
+        self.traced(asked, self.store_credential(commit.clone())).await
     }
 
     async fn record_failure(&self, failure: &FailureRecord) -> Result<bool, StoreError> {
-        self.store_failure(failure).await
+        let asked = Asked { step: "fail", operation: "UPDATE", table: COMPANION };
+        self.traced(asked, self.store_failure(failure)).await
     }
 
     async fn release(&self, release: &Release) -> Result<(), StoreError> {
-        self.end_claim(release).await
+        let asked = Asked { step: "release", operation: "UPDATE", table: COMPANION };
+        self.traced(asked, self.end_claim(release)).await
     }
 }
 

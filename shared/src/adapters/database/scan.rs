@@ -10,6 +10,7 @@ use super::table::{Channels, Connection, ProviderControl, TokenRefresh};
 use super::value::{FIRST_INSTANT, id};
 use crate::domain::connection::{ConnectionId, ConnectionState, Generation};
 use crate::domain::window::Plan;
+use crate::ports::queue::{TRACEPARENT, TraceContext};
 use crate::ports::store::{
     Due, DueConnection, DuePage, DueScan, EndingGrant, PageKey, StoreError, UnreadableRow,
 };
@@ -61,6 +62,7 @@ impl Database {
             .expr_as(next_attempt(), "next_attempt_at")
             .expr_as(refresh_at(), "refresh_at")
             .expr_as(Expr::col((TokenRefresh::Table, TokenRefresh::NotedExpiry)), "noted_expiry")
+            .expr_as(Expr::col((TokenRefresh::Table, TokenRefresh::LastTrace)), "last_trace")
             .expr_as(Expr::col((TokenRefresh::Table, TokenRefresh::LifetimeS)), "lifetime_s")
             .from(Connection::Table)
             .left_join(
@@ -262,7 +264,15 @@ fn due_connection(row: &QueryResult) -> Result<DueConnection, DbErr> {
         next_attempt_at: row.try_get("", "next_attempt_at")?,
         refresh_at: row.try_get("", "refresh_at")?,
         lifetime: lifetime(row)?,
+        attempt_before: attempt_before(row)?,
     })
+}
+
+/// What is left of an attempt before the last stored token says nothing: that one took its next attempt away.
+fn attempt_before(row: &QueryResult) -> Result<TraceContext, DbErr> {
+    let next_attempt_at: Option<DateTime<Utc>> = row.try_get("", "next_attempt_at")?;
+    let last_trace: Option<String> = row.try_get("", "last_trace")?;
+    Ok(next_attempt_at.and(last_trace).map(|trace| (TRACEPARENT.to_owned(), trace)).into_iter().collect())
 }
 
 /// Where a page that ends with this row goes on.

@@ -108,6 +108,8 @@ pub enum TokenRefresh {
     LastSuccessAt,
     /// What tells whether somebody gave the connection other credentials since it began to wait for a person.
     WaitingFingerprint,
+    /// The trace context (W3C `traceparent`) of the last attempt that came to nothing yet.
+    LastTrace,
 }
 
 /// `producer_lease`, ours: which producer scans.
@@ -161,4 +163,6 @@ pub enum RefreshAttempt {
     FailureClass,
     /// What failed, without secrets.
     FailureDetail,
+    /// In which trace it can be seen.
+    TraceId,
 }

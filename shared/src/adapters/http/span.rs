@@ -1,15 +1,16 @@
 //! The span around a call, after OpenTelemetry's conventions for HTTP clients, without the URL.
 
 use reqwest::Url;
-use tracing::{Span, field, info_span};
+use tracing::{Span, debug_span, field};
 
 use crate::domain::provider::answer::ProviderAnswer;
 use crate::domain::provider::request::ProviderRequest;
 use crate::ports::provider::CallError;
 
-pub(super) fn of(request: &ProviderRequest) -> Span {
+/// The span of one try. `before`: how many there were, and the last of them.
+pub(super) fn of(request: &ProviderRequest, before: u32, last: Option<&Span>) -> Span {
     let method = request.method.as_str();
-    info_span!(
+    let span = debug_span!(
         "provider call",
         otel.kind = "client",
         otel.name = format!("{method} {}", request.endpoint),
@@ -18,9 +19,14 @@ pub(super) fn of(request: &ProviderRequest) -> Span {
         url.template = request.endpoint,
         server.address = field::Empty,
         server.port = field::Empty,
+        http.request.resend_count = (before > 0).then_some(before),
         http.response.status_code = field::Empty,
         error.type = field::Empty,
-    )
+    );
+    if let Some(last) = last {
+        span.follows_from(last);
+    }
+    span
 }
 
 /// Whom the current span's call is to: of the URL only host and port, which hold no secret.

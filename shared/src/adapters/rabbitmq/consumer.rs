@@ -55,11 +55,12 @@ impl RabbitMqConsumer {
     }
 
     fn hand_out(&self, received: Received) -> Delivery {
-        let Received { mut delivery, lane, queue, lifeline } = received;
+        let Received { mut delivery, lane, queue, destination, lifeline } = received;
         let properties = mem::take(&mut delivery.properties);
         Delivery {
             body: mem::take(&mut delivery.data),
             lane,
+            destination,
             redelivered: delivery.redelivered,
             context: headers::to_context(properties.headers().as_ref()),
             settle: Box::new(Unsettled {

@@ -12,14 +12,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
-use tracing::error;
+use tracing::{debug_span, error};
 
 use self::teller::{Desk, Untold, tell, tell_losses};
 use super::RabbitMq;
 use super::confirmed::{ConfirmedPublisher, Declares};
+use super::topology::EVENTS_EXCHANGE;
 use crate::domain::event::Event;
 use crate::ports::events::Events;
 use crate::ports::queue::TraceContext;
+use crate::telemetry::propagation::inject;
 
 /// Events that are kept while the broker takes none: some megabytes.
 const LIMIT: usize = 10_000;
@@ -56,7 +58,21 @@ impl RabbitMqEvents {
 #[async_trait]
 impl Events for RabbitMqEvents {
     fn emit(&self, event: Event, context: TraceContext) {
-        self.desk.put(Untold { event, context, refusals: 0 });
+        let span = debug_span!(
+            "event",
+            otel.name = format!("publish {EVENTS_EXCHANGE}:{}", event.routing_key()),
+            otel.kind = "producer",
+            messaging.system = "rabbitmq",
+            messaging.operation.name = "publish",
+            messaging.operation.type = "send",
+            messaging.destination.name = format!("{EVENTS_EXCHANGE}:{}", event.routing_key()),
+            messaging.rabbitmq.destination.routing_key = event.routing_key(),
+            messaging.message.id = event.id(),
+        );
+        // Who hears of it follows this span, where there is one.
+        let of_span = inject(&span);
+        let context = if of_span.is_empty() { context } else { of_span };
+        self.desk.put(Untold { event, context, refusals: 0, _span: span });
     }
 
     async fn flush(&self, patience: Duration) {

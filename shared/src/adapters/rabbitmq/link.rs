@@ -1,13 +1,18 @@
 //! Connections and channels, every step of them against the clock.
 
+use std::collections::BTreeMap;
+use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
 use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
-use lapin::{Channel, Connection, ConnectionProperties, ErrorKind};
+use lapin::{Channel, Connection, ConnectionProperties, ConnectionStatus, ErrorKind};
 use thiserror::Error;
 use tokio::time::timeout;
 
 use super::RabbitMq;
+
+/// The last connection of each purpose.
+pub(super) type Sessions = BTreeMap<&'static str, Option<ConnectionStatus>>;
 
 /// A step that the broker did not go along with.
 #[derive(Debug, Error)]
@@ -72,11 +77,27 @@ pub(super) async fn timed<T>(
 
 impl RabbitMq {
     /// A connection of its own for one purpose, by whose name the broker's operator finds it.
-    pub(super) async fn connect(&self, purpose: &str) -> Result<Connection, LinkError> {
+    pub(super) async fn connect(&self, purpose: &'static str) -> Result<Connection, LinkError> {
+        self.sessions().entry(purpose).or_default();
         let name = format!("{} {purpose}", self.connection_name);
         let properties = ConnectionProperties::default().with_connection_name(name.into());
         let connection = Connection::connect_uri(self.uri.clone(), properties);
-        timed(self.operation_timeout, "connect to", &self.address(), connection).await
+        let connection = timed(self.operation_timeout, "connect to", &self.address(), connection).await?;
+        self.sessions().insert(purpose, Some(connection.status().clone()));
+        Ok(connection)
+    }
+
+    /// The purposes for which a connection was wanted so far, each with whether there is one, as far as the client has
+    /// noticed.
+    pub fn connections(&self) -> Vec<(&'static str, bool)> {
+        let is_there =
+            |status: &Option<ConnectionStatus>| status.as_ref().is_some_and(ConnectionStatus::connected);
+        self.sessions().iter().map(|(purpose, status)| (*purpose, is_there(status))).collect()
+    }
+
+    fn sessions(&self) -> MutexGuard<'_, Sessions> {
+        // No code that holds it can leave it half changed.
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One more channel.

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use super::link::{LinkError, timed};
-use super::topology::Route;
+use super::topology::{EXCHANGE, Route};
 use super::{Prefetch, RabbitMq};
 use crate::domain::lane::Lane;
 
@@ -24,6 +24,7 @@ pub(super) const GIVE_BACK: BasicNackOptions = BasicNackOptions { multiple: fals
 pub(super) struct Subscription {
     pub(super) route: Route,
     pub(super) queue: Arc<str>,
+    destination: Arc<str>,
     deliveries: Consumer,
     lifeline: Arc<Lifeline>,
 }
@@ -40,6 +41,7 @@ pub(super) struct Received {
     pub(super) delivery: Delivery,
     pub(super) lane: Lane,
     pub(super) queue: Arc<str>,
+    pub(super) destination: Arc<str>,
     pub(super) lifeline: Arc<Lifeline>,
 }
 
@@ -63,7 +65,8 @@ impl Subscription {
         );
         let deliveries = timed(limit, "consume from", queue, consume).await?;
         let lifeline = Arc::new(Lifeline { channel, _connection: Arc::clone(connection) });
-        Ok(Self { route: route.clone(), queue: queue.into(), deliveries, lifeline })
+        let destination = format!("{EXCHANGE}:{}:{queue}", route.routing_key).into();
+        Ok(Self { route: route.clone(), queue: queue.into(), destination, deliveries, lifeline })
     }
 
     /// An error means that no more will come.
@@ -73,6 +76,7 @@ impl Subscription {
                 delivery,
                 lane: self.route.lane,
                 queue: Arc::clone(&self.queue),
+                destination: Arc::clone(&self.destination),
                 lifeline: Arc::clone(&self.lifeline),
             }),
             Some(Err(error)) => Err(error.to_string()),

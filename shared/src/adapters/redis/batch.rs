@@ -27,6 +27,10 @@ impl Command {
     pub(super) fn new(name: &'static str, keys: Vec<String>, arguments: Vec<Value>) -> Self {
         Self { name, keys, arguments }
     }
+
+    pub(super) fn name(&self) -> &'static str {
+        self.name
+    }
 }
 
 /// Gathers commands, each connection's own.

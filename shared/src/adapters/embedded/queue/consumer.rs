@@ -6,6 +6,7 @@ use async_trait::async_trait;
 
 use super::InProcessQueue;
 use super::state::{DeadLetter, Message};
+use crate::domain::lane::Lane;
 use crate::domain::message::MessageError;
 use crate::ports::queue::{ConsumeError, Consumer, Delivery, Settle, SettleError};
 
@@ -48,6 +49,11 @@ fn delivery(queue: &Arc<InProcessQueue>, message: Message) -> Delivery {
     Delivery {
         body: message.body.clone(),
         lane: message.lane,
+        destination: match message.lane {
+            Lane::Urgent => "freshet.refresh:urgent",
+            Lane::Early => "freshet.refresh:early",
+        }
+        .into(),
         redelivered: message.redelivered(),
         context: message.context.clone(),
         settle: Box::new(Unsettled { queue: Arc::clone(queue), message: Some(message) }),

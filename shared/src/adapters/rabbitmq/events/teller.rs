@@ -6,7 +6,7 @@ use std::time::Duration;
 use lapin::BasicProperties;
 use lapin::types::ShortString;
 use tokio::sync::Notify;
-use tracing::{info, warn};
+use tracing::{Span, info, warn};
 
 use super::buffer::Buffer;
 use crate::adapters::rabbitmq::confirmed::{ConfirmedPublisher, PERSISTENT, Publication};
@@ -30,6 +30,8 @@ pub(super) struct Untold {
     pub(super) event: Event,
     pub(super) context: TraceContext,
     pub(super) refusals: u8,
+    /// Ends once it is told.
+    pub(super) _span: Span,
 }
 
 /// What those who emit and the task that publishes share.
@@ -185,7 +187,7 @@ mod tests {
             at: DateTime::from_timestamp(1_795_262_400, 999_999_999).unwrap(),
         };
         let context = TraceContext::from([("traceparent".to_owned(), "00-ab-cd-01".to_owned())]);
-        Untold { event, context, refusals: 0 }
+        Untold { event, context, refusals: 0, _span: Span::none() }
     }
 
     #[test]

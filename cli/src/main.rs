@@ -9,7 +9,7 @@ use freshet_cli::arguments::Arguments;
 use freshet_shared::process;
 
 fn main() -> ExitCode {
+    process::prepare();
     let arguments = Arguments::parse();
-    process::install_crypto();
     app::execute(arguments, &process::environment()).unwrap_or_else(|error| process::complain(&error))
 }

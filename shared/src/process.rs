@@ -1,4 +1,6 @@
-//! What every binary does alike around its work: signals and exit codes.
+//! What every binary does alike around its work: panics, signals and exit codes.
+
+mod panics;
 
 pub mod health;
 
@@ -24,6 +26,12 @@ pub fn environment() -> HashMap<String, String> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect()
+}
+
+/// What comes first in every binary: panics that tell no secret, and the one crypto provider of the one TLS stack.
+pub fn prepare() {
+    panics::tell_without_values();
+    install_crypto();
 }
 
 /// Installs the one crypto provider of the one TLS stack. Has to come before any connection.
@@ -68,7 +76,7 @@ pub fn main<W>(service: &'static str, file: Option<&Path>, work: impl FnOnce(Con
 where
     W: Future<Output = anyhow::Result<ExitCode>>,
 {
-    install_crypto();
+    prepare();
     match Configuration::load(file, &environment()) {
         Ok(configuration) => {
             let telemetry = configuration.telemetry.clone();

@@ -28,6 +28,7 @@ mod queue;
 mod retry;
 mod sealing;
 mod servers;
+mod throttling;
 mod tracing;
 mod urgent;
 mod very;

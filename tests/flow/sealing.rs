@@ -19,14 +19,14 @@ use freshet_tests::fleet::TestFleet;
 use sea_orm::{ConnectionTrait, DbBackend, Statement};
 
 /// Keys of a test's own, as an operator makes them.
-struct Keys {
+pub(crate) struct Keys {
     folder: TestFolder,
-    k1: String,
-    k2: String,
+    pub(crate) k1: String,
+    pub(crate) k2: String,
 }
 
 impl Keys {
-    async fn make() -> Result<Self> {
+    pub(crate) async fn make() -> Result<Self> {
         let folder = TestFolder::create()?;
         let key = async |id| {
             let made =
@@ -41,7 +41,7 @@ impl Keys {
     }
 
     /// The fleet's processes that start from now on use this file.
-    fn give(&self, fleet: &mut TestFleet, primary: &str, held: &[&str]) -> Result<PathBuf> {
+    pub(crate) fn give(&self, fleet: &mut TestFleet, primary: &str, held: &[&str]) -> Result<PathBuf> {
         let path = self.folder.write("keys.toml", &self.text(primary, held))?;
         fleet.environment.insert("FRESHET_ENCRYPTION__KEY_FILE".into(), path.display().to_string());
         Ok(path)
@@ -73,7 +73,7 @@ async fn input_fields(fleet: &TestFleet, id: i64) -> Result<String> {
     Ok(row.try_get("", "fields")?)
 }
 
-fn rotate(fleet: &TestFleet, arguments: &[&str]) -> Result<Binary> {
+pub(crate) fn rotate(fleet: &TestFleet, arguments: &[&str]) -> Result<Binary> {
     Ok(Binary::new("freshet")?
         .arguments(["secrets", "rotate"])
         .arguments(arguments)

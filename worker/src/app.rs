@@ -1,6 +1,6 @@
 //! Where the worker's parts are put together; the only place of it that names adapters.
 
-use std::num::NonZeroU16;
+use std::num::{NonZeroU16, NonZeroU32};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,6 +58,17 @@ impl App {
     /// # Errors
     /// Names the key or the service that is at fault.
     pub async fn build(configuration: &Configuration) -> anyhow::Result<Self> {
+        Self::build_calling(configuration, caller(configuration)?).await
+    }
+
+    /// The same, with another way of calling providers.
+    ///
+    /// # Errors
+    /// Names the key or the service that is at fault.
+    pub async fn build_calling(
+        configuration: &Configuration,
+        caller: Arc<dyn ProviderCaller>,
+    ) -> anyhow::Result<Self> {
         let url = Configuration::required("database.url", configuration.database.url.as_ref())?;
         let broker = Configuration::required("rabbitmq.url", configuration.rabbitmq.url.as_ref())?;
         let redis = Configuration::required("redis.url", configuration.redis.url.as_ref())?;
@@ -84,7 +95,6 @@ impl App {
         let cache = RedisCache::connect(redis, Arc::new(SystemClock))
             .map_err(|error| ConfigurationError::Key(format!("redis.url: {error}")))?;
         let cache = Arc::new(cache);
-        let caller = caller(configuration)?;
         let sealing = sealing(configuration)?;
         let database = Database::open(url, &configuration.database).await?.with_sealing(sealing);
         anyhow::ensure!(
@@ -264,6 +274,8 @@ fn permits(
     let longest = configuration.retry.longest;
     let settings = PermitSettings {
         workers: configuration.limits.workers,
+        waiting: NonZeroU32::new(configuration.worker.concurrency.div_ceil(2).into())
+            .unwrap_or(NonZeroU32::MIN),
         breaker: configuration.breaker.policy(longest)?,
         // `retry.policy` has refused what does not fit.
         longest_spread: TimeDelta::from_std(longest).unwrap_or(TimeDelta::MAX),

@@ -1,6 +1,8 @@
 //! Leave to call a provider: its breaker is closed, it has a slot for the call, and its rate allows one more.
 //!
 //! Who has to wait longer than about a second is told when to come back, so that nobody's wait blocks a slot of the pool.
+//! No more than a part of the slots wait even for so long: a provider with a low rate and a long backlog would otherwise
+//! hold up the messages of all the others.
 //! In this order, because what is given back costs nothing, and a request that was counted in the rate is not given back.
 
 mod backlog;
@@ -22,14 +24,14 @@ use freshet_shared::domain::provider::Provider;
 use freshet_shared::ports::clock::Clock;
 use freshet_shared::ports::randomness::Randomness;
 use freshet_shared::ports::rate_limiter::{RateLimiter, Taken};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{Instrument, debug_span, field};
 
 pub use deferral::{Deferral, DeferralReason};
 
 use backlog::random_part;
-use gate::Gate;
+use gate::{Gate, permits_of};
 
 /// Who would have to wait longer is deferred.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -39,6 +41,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub struct PermitSettings {
     /// The worker processes among which a provider's concurrency is divided.
     pub workers: NonZeroU32,
+    /// How many jobs may wait for a permit at once, whatever for. The others are deferred without a wait.
+    pub waiting: NonZeroU32,
     /// When a provider is left alone.
     pub breaker: BreakerPolicy,
     /// Over how long deferred jobs are spread at most, after the first of them may come back.
@@ -51,6 +55,8 @@ pub struct Permits {
     clock: Arc<dyn Clock>,
     randomness: Arc<dyn Randomness>,
     settings: PermitSettings,
+    /// One for each job that may wait.
+    seats: Semaphore,
     gates: Mutex<HashMap<String, Arc<Gate>>>,
 }
 
@@ -62,7 +68,8 @@ impl Permits {
         randomness: Arc<dyn Randomness>,
         settings: PermitSettings,
     ) -> Self {
-        Self { rate_limiter, clock, randomness, settings, gates: Mutex::default() }
+        let seats = Semaphore::new(permits_of(settings.waiting));
+        Self { rate_limiter, clock, randomness, settings, seats, gates: Mutex::default() }
     }
 
     /// Leave to make one call to `provider`, within its `limits`, which must be the same at each call. Waits for about a
@@ -88,6 +95,7 @@ impl Permits {
         if let Some(rate) = &limits.rate {
             self.take(&gate, rate, deadline).await?;
         }
+        permit.begun = Some(Instant::now());
         Ok(permit)
     }
 
@@ -102,7 +110,7 @@ impl Permits {
         match gate.breaker().admit(now) {
             Ok(admission) => {
                 let clock = self.clock.clone();
-                Ok(Permit { gate: gate.clone(), clock, admission: Some(admission), slot: None })
+                Ok(Permit { gate: gate.clone(), clock, admission: Some(admission), slot: None, begun: None })
             }
             Err(refusal) => {
                 // Somebody has to be the probe as soon as it may be sent, and all the others should find it answered.
@@ -115,11 +123,16 @@ impl Permits {
 
     async fn slot(&self, gate: &Gate, deadline: Instant) -> Result<Option<OwnedSemaphorePermit>, Deferral> {
         let Some((slots, number)) = &gate.slots else { return Ok(None) };
-        if let Ok(Ok(slot)) = timeout_at(deadline, slots.clone().acquire_owned()).await {
+        if let Ok(slot) = slots.clone().try_acquire_owned() {
             return Ok(Some(slot));
         }
-        // Nobody knows how long the calls before will take; in a whole second this one found no slot.
-        let spacing = PATIENCE / number.get();
+        if let Ok(_seat) = self.seats.try_acquire()
+            && let Ok(Ok(slot)) = timeout_at(deadline, slots.clone().acquire_owned()).await
+        {
+            return Ok(Some(slot));
+        }
+        // As the calls before took, so will those that come.
+        let spacing = gate.call_takes().unwrap_or(PATIENCE) / number.get();
         let until = gate.queue_for_slots().plan(
             self.clock.now() + PATIENCE,
             spacing,
@@ -130,15 +143,23 @@ impl Permits {
     }
 
     async fn take(&self, gate: &Gate, rate: &Rate, deadline: Instant) -> Result<(), Deferral> {
+        let mut place = None;
         loop {
-            let wait = match self.rate_limiter.take(&gate.provider, rate).await {
+            let mut wait = match self.rate_limiter.take(&gate.provider, rate).await {
                 Taken::Granted => return Ok(()),
                 Taken::Wait(wait) => wait,
             };
-            if Instant::now() + wait > deadline {
-                // GCRA names the same wait to all of them, and after it there is one request for the first. So each is
-                // given a turn of its own behind those that this worker deferred before, as far apart as the requests
-                // of this worker's share of the rate: what the workers plan together is what the rate then allows.
+            if place.is_none() {
+                // GCRA names the same wait to all of them, and after it there is one request for the first.
+                let line = gate.line_for_rate();
+                wait = wait.saturating_add(rate.interval().saturating_mul(line.ahead));
+                place = self.seats.try_acquire().ok().map(|seat| (seat, line));
+            }
+            let is_in_time = Instant::now().checked_add(wait).is_some_and(|end| end <= deadline);
+            if place.is_none() || !is_in_time {
+                // Each is given a turn of its own behind those that this worker deferred before, as far apart as the
+                // requests of this worker's share of the rate: what the workers plan together is what the rate then
+                // allows.
                 let until = gate.queue_for_rate().plan(
                     self.clock.now() + wait,
                     rate.share(self.settings.workers).interval(),
@@ -171,6 +192,8 @@ pub struct Permit {
     /// `None` once the end was told.
     admission: Option<Admission>,
     slot: Option<OwnedSemaphorePermit>,
+    /// Since when the call may be made.
+    begun: Option<Instant>,
 }
 
 impl Permit {
@@ -189,6 +212,9 @@ impl Permit {
 
     fn report(&mut self, evidence: Evidence) {
         if let Some(admission) = self.admission.take() {
+            if let Some(begun) = self.begun.filter(|_| evidence != Evidence::Nothing) {
+                self.gate.call_took(begun.elapsed());
+            }
             self.gate.report(admission, evidence, self.clock.now());
         }
     }

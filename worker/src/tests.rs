@@ -89,6 +89,7 @@ impl Bench {
                 clock.clone(),
                 Arc::new(SeededRandomness::new(2)),
                 PermitSettings {
+                    waiting: NonZeroU32::MAX,
                     workers: NonZeroU32::MIN,
                     breaker: BreakerPolicy::new(0.5, 10, seconds(60), seconds(30), seconds(300)).unwrap(),
                     longest_spread: TimeDelta::minutes(5),

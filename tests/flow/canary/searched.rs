@@ -1,46 +1,91 @@
-//! Looking for marks, in every form in which text travels.
+//! Looking for secrets, in every form in which text travels.
 
-use anyhow::Result;
-use freshet_tests::fleet::TestFleet;
-use sea_orm::{ConnectionTrait, DbBackend, Statement};
+use std::collections::BTreeSet;
 
-/// Stands in every secret. Letters and digits: percent-encoding and JSON leave them as they are.
-pub(super) const MARK: &str = "c4n4ry5ecret";
+use super::MARK;
 
-/// What is looked for.
-pub(super) struct Searched(Vec<Vec<u8>>);
+/// What is looked for: forms by their names.
+pub(super) struct Searched(Vec<(&'static str, String)>);
 
 impl Searched {
-    /// The mark as it is, in base64 wherever it may begin, in hexadecimal, and as a list of bytes.
+    /// The mark.
     pub(super) fn for_marks() -> Self {
         let mut searched = Self(Vec::new());
         searched.also_for(MARK);
         searched
     }
 
-    /// The same forms of another text.
+    /// Another text.
     pub(super) fn also_for(&mut self, text: &str) {
-        let bytes = text.as_bytes();
-        let decimal: Vec<_> = bytes.iter().map(ToString::to_string).collect();
-        let hexadecimal: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        let forms = [text.to_owned(), decimal.join(", "), decimal.join(","), hexadecimal];
-        self.0.extend(forms.map(String::into_bytes));
-        self.0.extend((0..3).map(|offset| base64_at(bytes, offset).into_bytes()));
+        self.0.extend(forms(text));
+    }
+
+    /// Its forms, each once.
+    pub(super) fn forms(&self) -> &[(&'static str, String)] {
+        &self.0
+    }
+
+    /// The names of the forms that stand in `bytes`.
+    pub(super) fn found_in(&self, bytes: &[u8]) -> BTreeSet<&'static str> {
+        let texts = texts(bytes);
+        self.0
+            .iter()
+            .filter(|(_, form)| texts.iter().any(|text| text.contains(form)))
+            .map(|(name, _)| *name)
+            .collect()
     }
 
     pub(super) fn assert_none_in(&self, place: &str, bytes: &[u8]) {
-        let found =
-            self.0.iter().find_map(|form| bytes.windows(form.len()).position(|window| window == form));
-        let around = found.map(|at| &bytes[at.saturating_sub(200)..bytes.len().min(at + 100)]);
-        assert_eq!(around.map(String::from_utf8_lossy), None, "a secret is in {place}");
-    }
-
-    /// That the search sees what is there.
-    pub(super) fn assert_some_in(&self, said: &str, parts: &[&str]) {
-        for part in parts {
-            assert!(said.contains(part), "`{part}` is not in what was searched");
+        for text in texts(bytes) {
+            let found = self.0.iter().find_map(|(name, form)| Some((name, text.find(form)?)));
+            let Some((name, at)) = found else { continue };
+            let around = &text.as_bytes()[at.saturating_sub(200)..text.len().min(at + 100)];
+            panic!("a secret is in {place}, as {name}: …{}…", String::from_utf8_lossy(around));
         }
     }
+}
+
+/// As they are, and as they were before somebody wrote them into a JSON text.
+fn texts(bytes: &[u8]) -> [String; 2] {
+    let text = String::from_utf8_lossy(bytes).into_owned();
+    let unescaped = text.replace("\\\\", "\\").replace("\\\"", "\"");
+    [text, unescaped]
+}
+
+fn forms(text: &str) -> Vec<(&'static str, String)> {
+    let bytes = text.as_bytes();
+    let each = |write: &dyn Fn(&u8) -> String, between: &str| {
+        bytes.iter().map(write).collect::<Vec<_>>().join(between)
+    };
+    let units: Vec<u16> = text.encode_utf16().collect();
+    let unit = |write: &dyn Fn(&u16) -> String| units.iter().map(write).collect::<String>();
+    let encoded = percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
+    let in_json = serde_json::Value::from(text).to_string();
+    let mut forms = vec![
+        ("itself", text.to_owned()),
+        ("percent-encoded where needed", encoded.clone()),
+        ("percent-encoded where needed, for a form", encoded.replace("%20", "+")),
+        ("percent-encoded", each(&|byte| format!("%{byte:02X}"), "")),
+        ("percent-encoded in small letters", each(&|byte| format!("%{byte:02x}"), "")),
+        ("in JSON", in_json.trim_matches('"').to_owned()),
+        ("in JSON, escaped", unit(&|unit| format!("\\u{unit:04x}"))),
+        ("in JSON, escaped in capitals", unit(&|unit| format!("\\u{unit:04X}"))),
+        ("in hexadecimal", each(&|byte| format!("{byte:02x}"), "")),
+        ("in hexadecimal in capitals", each(&|byte| format!("{byte:02X}"), "")),
+        ("as a list", each(&|byte| byte.to_string(), ", ")),
+        ("as a list without spaces", each(&|byte| byte.to_string(), ",")),
+    ];
+    let names = [
+        ("in base64", "in URL-safe base64"),
+        ("in base64 after one byte", "in URL-safe base64 after one byte"),
+        ("in base64 after two bytes", "in URL-safe base64 after two bytes"),
+    ];
+    for (offset, (standard, url_safe)) in names.into_iter().enumerate() {
+        let encoded = base64_at(bytes, offset);
+        forms.push((url_safe, encoded.replace('+', "-").replace('/', "_")));
+        forms.push((standard, encoded));
+    }
+    forms
 }
 
 /// The characters of base64 that stand for these bytes alone, where `offset` bytes of a group of three come before.
@@ -56,52 +101,45 @@ fn base64_at(bytes: &[u8], offset: usize) -> String {
         .collect()
 }
 
-/// All rows of the tables that are ours, as text.
-pub(super) async fn rows_of_our_tables(fleet: &TestFleet) -> Result<Vec<(&'static str, String)>> {
-    let tables =
-        ["token_refresh", "refresh_attempt", "provider_control", "producer_lease", "freshet_migrations"];
-    let mut found = Vec::new();
-    for table in tables {
-        let columns = format!(
-            "SELECT GROUP_CONCAT(CONCAT('COALESCE(HEX(', COLUMN_NAME, '), '''')') SEPARATOR ', ''/'', ') \
-             FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = '{table}'"
-        );
-        let columns: String = one(fleet, &columns).await?.unwrap_or_default();
-        let rows: Option<String> =
-            one(fleet, &format!("SELECT GROUP_CONCAT(CONCAT({columns}) SEPARATOR ';') FROM {table}")).await?;
-        // In hexadecimal, so that no character set gets in the way; and as the bytes that it stands for.
-        let rows = rows.unwrap_or_default();
-        let plain: String = rows.split(['/', ';']).map(unhex).collect::<Vec<_>>().join("/");
-        found.push((table, plain));
+/// Base64 of this holds characters in which the two alphabets differ, wherever it begins.
+const SPECIAL: &str = "s>>>???~~~ü\"\\end";
+
+#[test]
+fn a_text_is_found_in_every_form_in_which_libraries_write_it() {
+    use base64::Engine;
+    use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+    for text in [MARK, SPECIAL] {
+        let mut searched = Searched(Vec::new());
+        searched.also_for(text);
+        let seen = |bytes: &[u8]| {
+            let by_panic = std::panic::catch_unwind(|| searched.assert_none_in("a test", bytes)).is_err();
+            assert_eq!(by_panic, !searched.found_in(bytes).is_empty());
+            by_panic
+        };
+        for before in ["", "a", "ab", "abc", "user:"] {
+            let whole = format!("{before}{text}:after");
+            let written = [
+                whole.clone(),
+                STANDARD.encode(&whole),
+                URL_SAFE_NO_PAD.encode(&whole),
+                percent_encoding::utf8_percent_encode(&whole, percent_encoding::NON_ALPHANUMERIC).to_string(),
+                serde_json::json!({"a": [whole.clone()]}).to_string(),
+                serde_json::json!({"a": serde_json::json!({"b": whole.clone()}).to_string()}).to_string(),
+                format!("{:?}", whole.as_bytes()),
+                format!("{whole:?}"),
+            ];
+            for written in &written {
+                assert!(seen(written.as_bytes()), "{written}");
+            }
+        }
+        assert!(!seen(b"nothing of the kind"));
     }
-    Ok(found)
-}
-
-fn unhex(text: &str) -> String {
-    let bytes: Vec<u8> = (0..text.len() / 2)
-        .filter_map(|at| u8::from_str_radix(text.get(2 * at..2 * at + 2)?, 16).ok())
-        .collect();
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-async fn one(fleet: &TestFleet, query: &str) -> Result<Option<String>> {
-    let connection = fleet.store.connection();
-    connection.execute_unprepared("SET SESSION group_concat_max_len = 10000000").await?;
-    let row = connection.query_one_raw(Statement::from_string(DbBackend::MySql, query)).await?;
-    Ok(row.map(|row| row.try_get_by_index::<Option<String>>(0)).transpose()?.flatten())
 }
 
 #[test]
-fn a_mark_is_found_in_every_form() {
-    let searched = Searched::for_marks();
-    let seen = |text: &[u8]| std::panic::catch_unwind(|| searched.assert_none_in("a test", text)).is_err();
-    let decimal: Vec<_> = MARK.bytes().map(|byte| byte.to_string()).collect();
-    assert!(seen(format!("a {MARK}%20b").as_bytes()));
-    assert!(seen(format!("[9, {}, 9]", decimal.join(", ")).as_bytes()));
-    assert!(!seen(b"nothing of the kind"));
-    use base64::Engine;
-    for before in ["", "a", "ab", "abc", "user:"] {
-        let encoded = base64::engine::general_purpose::STANDARD.encode(format!("{before}{MARK}:after"));
-        assert!(seen(encoded.as_bytes()), "{before}");
+fn the_alphabets_of_base64_are_told_apart() {
+    for offset in 0..3 {
+        let encoded = base64_at(SPECIAL.as_bytes(), offset);
+        assert!(encoded.contains(['+', '/']), "{offset}: {encoded}");
     }
 }

@@ -1,12 +1,12 @@
-//! Copies of everything that goes through the fleet's exchanges.
+//! Copies of everything that goes through the fleet's exchanges, and the dead letters.
 
 use anyhow::Result;
-use freshet_shared::adapters::rabbitmq::EVENTS_EXCHANGE;
+use freshet_shared::adapters::rabbitmq::{DEAD_LETTER_QUEUE, EVENTS_EXCHANGE};
 use freshet_tests::fleet::{PATIENCE, TestFleet};
 use freshet_tests::waiting::eventually;
-use lapin::options::{BasicGetOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::options::{BasicGetOptions, BasicPublishOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
-use lapin::{Channel, Connection};
+use lapin::{BasicProperties, Channel, Connection};
 
 const QUEUE: &str = "tap";
 
@@ -45,11 +45,28 @@ impl Tap {
         Ok(Self { connection, channel })
     }
 
-    /// Body, properties and headers of each.
+    /// Body, properties and headers of each message and event so far.
     pub(super) async fn messages(&self) -> Result<Vec<Vec<u8>>> {
+        self.take_all(QUEUE).await
+    }
+
+    /// The same of the dead letters.
+    pub(super) async fn dead_letters(&self) -> Result<Vec<Vec<u8>>> {
+        self.take_all(DEAD_LETTER_QUEUE).await
+    }
+
+    /// Publishes an event of the test's own.
+    pub(super) async fn publish(&self, body: &[u8]) -> Result<()> {
+        let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
+        let key = "token.planted.model".into();
+        self.channel.basic_publish(EVENTS_EXCHANGE.into(), key, options, body, properties).await?.await?;
+        Ok(())
+    }
+
+    async fn take_all(&self, queue: &str) -> Result<Vec<Vec<u8>>> {
         let mut messages = Vec::new();
         let options = BasicGetOptions { no_ack: true };
-        while let Some(message) = self.channel.basic_get(QUEUE.into(), options).await? {
+        while let Some(message) = self.channel.basic_get(queue.into(), options).await? {
             let delivery = message.delivery;
             let mut bytes = delivery.data.clone();
             bytes

@@ -7,6 +7,8 @@ use chrono::{DateTime, Utc};
 pub struct LedgerEntry {
     /// When its last byte had arrived, by the model's clock.
     pub arrived_at: DateTime<Utc>,
+    /// How many requests were under way when it arrived, itself included. One is over before its caller can know it.
+    pub at_once: usize,
     /// Whose it was: the account of the refresh token, else the client's id. `None` if neither is known to the model.
     pub account: Option<String>,
     /// The grant type, where it is one that the model knows.

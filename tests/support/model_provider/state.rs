@@ -60,8 +60,10 @@ impl State {
     pub(super) fn take(&self, request: &Request) -> Planned {
         let now = self.now();
         let mut shared = self.lock();
+        let under_way = shared.ledger.iter().filter(|entry| entry.sent == Sent::Pending).count();
         let mut entry = LedgerEntry {
             arrived_at: now,
+            at_once: under_way + 1,
             account: None,
             grant_type: None,
             presented: None,

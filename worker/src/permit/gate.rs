@@ -1,7 +1,9 @@
 //! What stands before one provider in this process.
 
 use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use freshet_shared::domain::breaker::{Admission, Breaker, Change, Evidence};
@@ -19,16 +21,34 @@ pub(super) struct Gate {
     breaker: Mutex<Breaker>,
     queue_for_slots: Mutex<Backlog>,
     queue_for_rate: Mutex<Backlog>,
+    waiting_for_rate: AtomicU32,
+    call_takes: Mutex<Option<Duration>>,
+}
+
+/// A place in the line of the jobs that wait for the rate; given up when it is dropped.
+pub(super) struct Place<'a> {
+    /// How many stood there before.
+    pub(super) ahead: u32,
+    line: &'a AtomicU32,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.line.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A semaphore holds fewer on machines of 32 bits; nobody has so many calls in flight.
+pub(super) fn permits_of(number: NonZeroU32) -> usize {
+    usize::try_from(number.get())
+        .map_or(Semaphore::MAX_PERMITS, |permits| permits.min(Semaphore::MAX_PERMITS))
 }
 
 impl Gate {
     pub(super) fn new(provider: &str, limits: &Limits, settings: &PermitSettings) -> Self {
         let slots = limits.concurrency.map(|concurrency| {
             let number = share(concurrency, settings.workers);
-            // A semaphore holds fewer on machines of 32 bits; nobody has so many calls in flight.
-            let permits = usize::try_from(number.get())
-                .map_or(Semaphore::MAX_PERMITS, |permits| permits.min(Semaphore::MAX_PERMITS));
-            (Arc::new(Semaphore::new(permits)), number)
+            (Arc::new(Semaphore::new(permits_of(number))), number)
         });
         Self {
             provider: provider.to_owned(),
@@ -36,7 +56,27 @@ impl Gate {
             breaker: Mutex::new(Breaker::new(settings.breaker)),
             queue_for_slots: Mutex::default(),
             queue_for_rate: Mutex::default(),
+            waiting_for_rate: AtomicU32::new(0),
+            call_takes: Mutex::default(),
         }
+    }
+
+    /// How long a call takes, as the last ones did; `None` before the first.
+    pub(super) fn call_takes(&self) -> Option<Duration> {
+        *lock(&self.call_takes)
+    }
+
+    /// A call took so long.
+    pub(super) fn call_took(&self, elapsed: Duration) {
+        let mut takes = lock(&self.call_takes);
+        // The older, the less it counts: half as much after five more.
+        *takes = Some(takes.map_or(elapsed, |takes| (takes * 7 + elapsed) / 8));
+    }
+
+    /// The end of the line of those that wait for the rate.
+    pub(super) fn line_for_rate(&self) -> Place<'_> {
+        let line = &self.waiting_for_rate;
+        Place { ahead: line.fetch_add(1, Ordering::Relaxed), line }
     }
 
     pub(super) fn breaker(&self) -> MutexGuard<'_, Breaker> {

@@ -26,6 +26,8 @@ impl Clock for RuntimeClock {
 }
 
 const OPEN_FOR: Duration = Duration::from_secs(30);
+/// Jobs that may wait at once.
+const WAITING: u32 = 30;
 const LONGEST: Duration = Duration::from_secs(300);
 
 struct Bench {
@@ -41,6 +43,7 @@ impl Bench {
         let clock = Arc::new(RuntimeClock(Instant::now()));
         let settings = PermitSettings {
             workers: NonZeroU32::new(workers).unwrap(),
+            waiting: NonZeroU32::new(WAITING).unwrap(),
             breaker: BreakerPolicy::new(0.5, 4, Duration::from_secs(60), OPEN_FOR, LONGEST).unwrap(),
             longest_spread: TimeDelta::from_std(LONGEST).unwrap(),
         };
@@ -127,6 +130,34 @@ async fn of_many_that_wait_for_the_rate_those_go_that_it_allows_within_a_second(
 }
 
 #[tokio::test(start_paused = true)]
+async fn no_more_jobs_wait_than_may_and_the_others_are_deferred_at_once() {
+    // For the rate they would all be in time, for a slot nobody knows.
+    let of_rate = Bench::new(1, Some((1_000, 1, 1)), 0);
+    let of_slots = Bench::new(1, None, 1);
+    let _permits = [of_rate.acquire().await.ok().unwrap(), of_slots.acquire().await.ok().unwrap()];
+    for bench in [of_rate, of_slots] {
+        let begun = bench.elapsed();
+        let jobs = (0..500).map(async |_| {
+            let is_deferred = bench.acquire().await.is_err();
+            (is_deferred, bench.elapsed())
+        });
+        let ends = futures_util::future::join_all(jobs).await;
+        let at_once = ends.iter().filter(|end| **end == (true, begun)).count();
+        assert_eq!(at_once, 500 - WAITING as usize);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_would_wait_in_vain_behind_the_others_does_not_wait() {
+    let bench = Bench::new(1, Some((10, 1, 1)), 0);
+    assert!(bench.acquire().await.is_ok());
+    let jobs = (0..20).map(async |_| (bench.acquire().await.is_ok(), bench.elapsed()));
+    let ends = futures_util::future::join_all(jobs).await;
+    let refused = ends.iter().filter(|end| **end == (false, Duration::ZERO)).count();
+    assert_eq!(refused, 10, "only ten can be granted within a second");
+}
+
+#[tokio::test(start_paused = true)]
 async fn jobs_deferred_together_come_back_as_the_rate_allows() {
     // One request each 2 s, of which this is one of two workers: one each 4 s.
     let bench = Bench::new(2, Some((1, 2, 1)), 0);
@@ -193,6 +224,25 @@ async fn jobs_that_found_no_slot_come_back_at_different_times() {
     let untils: BTreeSet<_> = outcomes.into_iter().map(|outcome| outcome.err().unwrap().until).collect();
     assert_eq!(untils.len(), 20);
     assert!(*untils.last().unwrap() - *untils.first().unwrap() > seconds(8), "two in a second");
+}
+
+#[tokio::test(start_paused = true)]
+async fn jobs_that_found_no_slot_come_back_as_fast_as_calls_end() {
+    for (call, number) in [(Duration::from_millis(100), 2), (Duration::from_secs(6), 3)] {
+        let bench = Bench::new(1, None, number);
+        for _ in 0..50 {
+            let permit = bench.acquire().await.ok().unwrap();
+            sleep(call).await;
+            permit.succeeded();
+        }
+        let _permits = [bench.acquire().await.ok().unwrap(), bench.acquire().await.ok().unwrap()];
+        let _third = bench.acquire().await;
+        let jobs = (0..40).map(|_| bench.deferred(DeferralReason::Concurrency));
+        let waits = futures_util::future::join_all(jobs).await;
+        let spread = *waits.iter().max().unwrap() - *waits.iter().min().unwrap();
+        let expected = TimeDelta::from_std(call / number * 40).unwrap();
+        assert!(spread > expected / 2 && spread < expected * 3 / 2, "{spread} where calls take {call:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -23,6 +23,7 @@ async fn every_request_is_told_in_order_and_no_secret_is() {
     let ledger = model.ledger();
     let common = LedgerEntry {
         arrived_at: ledger[0].arrived_at,
+        at_once: 1,
         account: Some("shop".into()),
         grant_type: Some(GrantType::RefreshToken),
         presented: Some(1),

@@ -1,0 +1,50 @@
+//! A panic in the middle of a refresh, with the request in hand.
+
+use anyhow::{Result, ensure};
+use freshet_shared::adapters::rabbitmq::DEAD_LETTER_QUEUE;
+use freshet_shared::domain::lane::Lane;
+use freshet_tests::binaries::Binary;
+use freshet_tests::fleet::{FYND, NewConnection, PATIENCE, TestFleet, VERY};
+use freshet_tests::otlp::Collector;
+use freshet_tests::waiting::eventually;
+
+use super::searched::Searched;
+use super::seen;
+use super::tap::Tap;
+use super::{everything_told, fynd, very};
+
+#[tokio::test]
+async fn a_panic_whose_words_hold_the_request_tells_no_secret() -> Result<()> {
+    let mut fleet = TestFleet::found().await?;
+    let collector = Collector::start().await?;
+    fleet.environment.extend(everything_told(&collector.endpoint()));
+    // A message that panics comes back, until the broker puts it aside.
+    fleet.environment.insert("FRESHET_RABBITMQ__DELIVERY_LIMIT".into(), "2".into());
+    for (id, integration_type, input) in [(1, FYND, fynd(1)), (2, VERY, very(2))] {
+        let input_fields = Some(input.to_string());
+        fleet.add([NewConnection { integration_type, input_fields, ..NewConnection::fynd(id, 300) }]).await?;
+    }
+    let worker = Binary::new("faulty-worker")?
+        .variables(&fleet.environment)
+        .variables([("TEST_FAULT", "panic"), ("RUST_BACKTRACE", "1")]);
+    let mut worker = worker.start()?;
+    let tap = Tap::open(&fleet).await?;
+    assert_eq!(fleet.scan(Lane::Urgent).await?.published, 2);
+    eventually("both are put aside", PATIENCE, async || {
+        let aside = fleet.vhost.ready_messages(DEAD_LETTER_QUEUE).await?;
+        ensure!(aside == 2, "{aside} are");
+        Ok(())
+    })
+    .await?;
+    let shown = seen::shown(&mut worker).await?;
+    let ended = worker.terminate(PATIENCE).await?.with_code(0)?;
+    let searched = Searched::for_marks();
+    for (place, bytes) in seen::seen(&fleet, &collector, &tap, &ended.stderr, &shown).await? {
+        searched.assert_none_in(place, &bytes);
+    }
+    for part in ["panicked: its words are left out", "faulty_worker.rs:", "the refresh panicked"] {
+        ensure!(ended.stderr.contains(part), "`{part}` is not said:\n{}", ended.stderr);
+    }
+    tap.close().await?;
+    fleet.dissolve().await
+}

@@ -9,11 +9,13 @@ use anyhow::Context;
 use chrono::TimeDelta;
 use clap::Parser;
 use freshet_producer::app::{announce, schedule};
+use freshet_producer::leadership::Leadership;
 use freshet_producer::metrics::ScanMetrics;
 use freshet_producer::scan::Scanner;
 use freshet_shared::adapters::database::Database;
 use freshet_shared::adapters::embedded::cache::InProcessCache;
 use freshet_shared::adapters::embedded::events::InProcessEvents;
+use freshet_shared::adapters::embedded::parking::InProcessParking;
 use freshet_shared::adapters::embedded::queue::InProcessQueue;
 use freshet_shared::adapters::embedded::rate_limiter::InProcessRateLimiter;
 use freshet_shared::adapters::system::{SystemClock, SystemRandomness};
@@ -178,12 +180,14 @@ fn fleet(configuration: &Configuration, database: &Database) -> anyhow::Result<F
         page_size: configuration.scan.page_size,
         metrics: ScanMetrics::off(),
         activity: Arc::default(),
+        leadership: Leadership::without_election(),
     };
     let parts = Parts {
         store: store.clone(),
         cache,
         caller,
         events,
+        parking: Arc::new(InProcessParking::default()),
         rate_limiter: Arc::new(InProcessRateLimiter::new(clock.clone())),
         clock: clock.clone(),
         randomness,

@@ -25,6 +25,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::arguments::Command;
 use crate::census::{Census, Taken};
 use crate::depths::Depths;
+use crate::leadership::{Campaign, LONGEST_RESIGNATION, Leadership, campaign};
 use crate::metrics::ScanMetrics;
 use crate::scan::{ScanReport, Scanner, Target, scan};
 use crate::schedule::{Schedule, run};
@@ -36,24 +37,27 @@ pub struct App {
     database: Database,
     broker: Arc<RabbitMq>,
     census_every: Duration,
+    campaign: Campaign,
 }
 
 impl App {
-    /// Reads the configuration, opens the database and prepares the broker's session.
+    /// Reads the configuration, opens the database and prepares the broker's session. One scan on demand needs no election.
     ///
     /// # Errors
     /// Names the key or the service that is at fault.
-    pub async fn build(configuration: &Configuration) -> anyhow::Result<Self> {
+    pub async fn build(configuration: &Configuration, leadership: Arc<Leadership>) -> anyhow::Result<Self> {
         let url = Configuration::required("database.url", configuration.database.url.as_ref())?;
         let broker = Configuration::required("rabbitmq.url", configuration.rabbitmq.url.as_ref())?;
         let providers = configuration.providers()?;
         let randomness = Arc::new(SystemRandomness);
+        let name = format!("freshet-producer-{:016x}", randomness.next());
         let settings = RabbitMqSettings {
             url: broker.clone(),
             heartbeat: configuration.rabbitmq.heartbeat,
             operation_timeout: configuration.rabbitmq.operation_timeout,
             delivery_limit: configuration.rabbitmq.delivery_limit,
-            connection_name: format!("freshet-producer-{:016x}", randomness.next()),
+            give_up_after: configuration.rabbitmq.give_up_after,
+            connection_name: name.clone(),
         };
         let broker = RabbitMq::new(settings, &providers.pools())
             .map_err(|error| ConfigurationError::Key(format!("{}: {error}", error.key())))?;
@@ -73,9 +77,19 @@ impl App {
             providers,
             metrics: ScanMetrics::off(),
             activity: Arc::default(),
+            leadership,
         };
+        let campaign =
+            Campaign { store: Arc::new(database.clone()), holder: name, length: configuration.scan.lease };
         let census_every = configuration.monitoring.census_every;
-        Ok(Self { scanner, schedule: schedule(&configuration.scan)?, database, broker, census_every })
+        Ok(Self {
+            scanner,
+            schedule: schedule(&configuration.scan)?,
+            database,
+            broker,
+            census_every,
+            campaign,
+        })
     }
 
     /// Lets itself be watched: counts, and looks at the fleet and at the queues as long as the answer is held.
@@ -91,9 +105,9 @@ impl App {
             Arc::new(ScanMetrics::new(metrics, scanner.providers.scanned().map(Provider::name)));
         let ready = activity.clone();
         health.working(activity.pulse.clone(), move || ready.readiness());
-        let leading = activity.clone();
+        let leadership = scanner.leadership.clone();
         metrics
-            .observed(&names::LEADER, move |observe| observe(f64::from(u8::from(leading.is_leader())), &[]));
+            .observed(&names::LEADER, move |observe| observe(f64::from(u8::from(leadership.leads())), &[]));
         let broker = self.broker.clone();
         metrics.observed(&names::AMQP_SESSION, move |observe| {
             for (purpose, is_there) in broker.connections() {
@@ -145,14 +159,16 @@ pub fn schedule(section: &ScanSection) -> anyhow::Result<Schedule> {
     })
 }
 
-/// How long after SIGTERM the page that is being scanned and published is done, and the last spans are sent: a connection,
-/// two statements and the confirms. A longer scan may be killed after it: what was claimed and not published is found again
-/// once the claims have run out.
+/// How long after SIGTERM the page that is being scanned and published is done, the lease given up, and the last spans are sent:
+/// a connection, two statements and the confirms. A scan ends with that page.
 pub fn longest_stop(configuration: &Configuration) -> Duration {
     let statements = configuration.database.acquire_timeout.saturating_mul(2);
     // To connect, and for the confirms.
     let broker = configuration.rabbitmq.operation_timeout.saturating_mul(2);
-    statements.saturating_add(broker).saturating_add(Telemetry::LONGEST_FLUSH)
+    statements
+        .saturating_add(broker)
+        .saturating_add(LONGEST_RESIGNATION)
+        .saturating_add(Telemetry::LONGEST_FLUSH)
 }
 
 /// Says which providers are scanned, and what is missing for the others.
@@ -183,19 +199,25 @@ pub async fn execute(command: Command, configuration: Configuration) -> anyhow::
             let shutdown = shutdown_on_signal()?;
             let monitoring =
                 Monitoring::start(&configuration.monitoring, "freshet-producer", &shutdown).await?;
-            let building = Box::pin(App::build(&configuration));
+            let building = Box::pin(App::build(&configuration, Leadership::to_be_won()));
             let Some(app) = shutdown.run_until_cancelled(building).await else {
                 return Ok(ExitCode::SUCCESS);
             };
             let mut app = app?;
             let _watching = app.watched_by(&monitoring, &shutdown);
             announce(&app.scanner.providers);
-            run(&app.scanner, &app.schedule, &shutdown).await;
+            // The lease is held until the last scan has ended.
+            let over = CancellationToken::new();
+            let scanning = async {
+                run(&app.scanner, &app.schedule, &shutdown).await;
+                over.cancel();
+            };
+            tokio::join!(scanning, campaign(&app.scanner.leadership, &app.campaign, &over));
             app.database.close().await;
             Ok(ExitCode::SUCCESS)
         }
         Command::Once { lane } => {
-            let app = App::build(&configuration).await?;
+            let app = App::build(&configuration, Leadership::without_election()).await?;
             announce(&app.scanner.providers);
             let report = app.once(lane.into()).await?;
             app.database.close().await;

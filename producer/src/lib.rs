@@ -9,6 +9,7 @@ pub mod arguments;
 pub mod census;
 pub mod depths;
 pub mod grants;
+pub mod leadership;
 pub mod metrics;
 pub mod publish;
 pub mod scan;

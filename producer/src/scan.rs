@@ -19,6 +19,7 @@ use freshet_shared::ports::store::{
 use tracing::{Instrument, info_span};
 
 use crate::activity::Activity;
+use crate::leadership::Leadership;
 use crate::metrics::ScanMetrics;
 use crate::publish::{Planned, PublishReport, publish};
 
@@ -47,6 +48,8 @@ pub struct Scanner {
     pub metrics: Arc<ScanMetrics>,
     /// What it says of itself while it scans.
     pub activity: Arc<Activity>,
+    /// Whether this process may scan.
+    pub leadership: Arc<Leadership>,
 }
 
 /// What is scanned for.
@@ -149,7 +152,7 @@ async fn scan_providers(scanner: &Scanner, target: Target) -> Result<ScanReport,
                 // Its queue is full or missing; the other providers' may not be.
                 Ended::QueueRefuses => break,
                 // What is left is found by the next scan.
-                Ended::BrokerAway => return Ok(report),
+                Ended::BrokerAway | Ended::Deposed => return Ok(report),
             }
         }
     }
@@ -161,6 +164,8 @@ enum Ended {
     AllPages,
     QueueRefuses,
     BrokerAway,
+    /// Somebody else may lead by now, and goes on with it.
+    Deposed,
 }
 
 async fn scan_pages(
@@ -175,6 +180,10 @@ async fn scan_pages(
         scanner.activity.steps();
         let page = scanner.store.due_page(query, after, scanner.page_size).await?;
         note(provider, &page, report);
+        // What is claimed is published, whoever leads by then: nobody else does it before the claim runs out.
+        if !scanner.leadership.leads() {
+            return Ok(Ended::Deposed);
+        }
         let claim_id = draw_claim_id(scanner);
         let claimed = claim(scanner, &page.due, claim_id).await?;
         report.claimed += claimed.len() as u64;

@@ -17,6 +17,8 @@ const WARN_EVERY: TimeDelta = TimeDelta::hours(1);
 
 /// The walk over refresh tokens that nobody watches yet begins this often.
 const WATCH_EVERY: TimeDelta = TimeDelta::hours(1);
+/// A producer that does not lead shows that it lives about this often.
+const STANDS_BY: Duration = Duration::from_secs(30);
 
 /// When each target is scanned.
 pub struct Schedule {
@@ -43,15 +45,39 @@ impl Schedule {
     }
 }
 
-/// Scans on schedule until `shutdown`. A scan that is running is finished; one whose time came while another was running
-/// is made up for once, however often it came.
+/// Scans on schedule until `shutdown`. A scan that is running ends with the page that it is at; one whose time came while another was running
+/// is made up for once, however often it came. While another producer leads, nothing is scanned; what came meanwhile is made
+/// up for once, too.
 pub async fn run(scanner: &Scanner, schedule: &Schedule, shutdown: &CancellationToken) {
+    let standing_down = async {
+        shutdown.cancelled().await;
+        scanner.leadership.stand_down();
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = scan_on_schedule(scanner, schedule, shutdown) => {}
+        () = standing_down => {}
+    }
+}
+
+async fn scan_on_schedule(scanner: &Scanner, schedule: &Schedule, shutdown: &CancellationToken) {
     let start = scanner.clock.now();
     // After a restart nobody should wait for the next full hour.
     let mut next: Vec<_> = Target::ALL.into_iter().map(|target| (target, Some(start))).collect();
     let (mut prune_at, mut warn_at, mut watch_at) = (start, start, start);
     let mut watched_until = None;
     while !shutdown.is_cancelled() {
+        if !scanner.leadership.leads() {
+            scanner.activity.leads(false);
+            scanner.activity.sleeps(STANDS_BY);
+            tokio::select! {
+                () = scanner.leadership.elected() => {}
+                () = scanner.clock.sleep(STANDS_BY) => {}
+                () = shutdown.cancelled() => {}
+            }
+            continue;
+        }
+        scanner.activity.leads(true);
         let now = scanner.clock.now();
         for (target, at) in &mut next {
             if at.is_some_and(|at| at <= now) && !shutdown.is_cancelled() {

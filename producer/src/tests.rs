@@ -1,6 +1,7 @@
 //! The producer on embedded parts: SQLite in memory, the in-process queue and a clock that is moved by hand.
 
 mod counting;
+mod leading;
 mod scanning;
 mod scheduling;
 mod watching;
@@ -22,6 +23,7 @@ use freshet_shared::ports::queue::Consumer;
 use sea_orm::ConnectionTrait;
 use sea_orm::sea_query::{Query, SimpleExpr};
 
+use crate::leadership::Leadership;
 use crate::metrics::ScanMetrics;
 use crate::scan::Scanner;
 
@@ -64,6 +66,7 @@ impl Bench {
             page_size,
             metrics: ScanMetrics::off(),
             activity: Arc::default(),
+            leadership: Leadership::without_election(),
         };
         Self { scanner, database, queue, clock }
     }

@@ -3,6 +3,7 @@
 mod companion_tables;
 mod grants;
 mod indexes;
+mod kept_answers;
 mod noted_tokens;
 pub mod platform;
 mod traces;
@@ -23,6 +24,7 @@ impl MigratorTrait for Migrator {
         vec![
             Box::new(companion_tables::Migration),
             Box::new(grants::Migration),
+            Box::new(kept_answers::Migration),
             Box::new(noted_tokens::Migration),
             Box::new(traces::Migration),
         ]

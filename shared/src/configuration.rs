@@ -231,6 +231,8 @@ impl Configuration {
             ("database.acquire_timeout", self.database.acquire_timeout),
             ("rabbitmq.operation_timeout", self.rabbitmq.operation_timeout),
             ("redis.command_timeout", self.redis.command_timeout),
+            ("rabbitmq.give_up_after", self.rabbitmq.give_up_after),
+            ("redis.check_every", self.redis.check_every),
         ];
         for (key, value) in times {
             if value.is_zero() {
@@ -405,7 +407,7 @@ lifetime = { fixed = "1h" }
 
     #[test]
     fn wrong_configuration_is_refused_by_name_and_without_its_value() {
-        let cases: [(&[(&str, &str)], &str); 34] = [
+        let cases: [(&[(&str, &str)], &str); 37] = [
             (&[("FRESHET_WORKER__CONCURENCY", "7")], "worker"),
             (&[("FRESHET_WORKR__CONCURRENCY", "7")], "workr"),
             (&[("FRESHET_WORKER__CONCURRENCY", "s3cret")], "worker.concurrency"),
@@ -417,6 +419,8 @@ lifetime = { fixed = "1h" }
             (&[("FRESHET_WORKER__CONCURRENCY", "pa\"ss3cret\"word")], "worker.concurrency"),
             (&[("FRESHET_TELEMETRY__FORMAT", "s3cret")], "telemetry.format"),
             (&[("FRESHET_SCAN__CLAIM", "40m")], "scan.claim"),
+            (&[("FRESHET_SCAN__LEASE", "500ms")], "scan.lease"),
+            (&[("FRESHET_SCAN__LEASE", "11m")], "scan.lease"),
             (&[("FRESHET_CALL__CONNECT_TIMEOUT", "60s")], "call.connect_timeout"),
             (&[("FRESHET_RETRY__LONGEST", "1s")], "retry.longest"),
             (
@@ -429,6 +433,7 @@ lifetime = { fixed = "1h" }
             (&[("FRESHET_TELEMETRY__SAMPLE_RATIO", "2")], "telemetry.sample_ratio"),
             (&[("FRESHET_REDIS__CONNECTIONS", "0")], "redis.connections"),
             (&[("FRESHET_REDIS__COMMAND_TIMEOUT", "0s")], "redis.command_timeout"),
+            (&[("FRESHET_REDIS__CHECK_EVERY", "0s")], "redis.check_every"),
             (&[("FRESHET_DATABASE__ACQUIRE_TIMEOUT", "0s")], "database.acquire_timeout"),
             (&[("FRESHET_RABBITMQ__OPERATION_TIMEOUT", "0s")], "rabbitmq.operation_timeout"),
             (&[("FRESHET_LIMITS__WORKERS", "0")], "limits.workers"),

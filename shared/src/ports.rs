@@ -3,6 +3,7 @@
 pub mod cache;
 pub mod clock;
 pub mod events;
+pub mod parking;
 pub mod provider;
 pub mod queue;
 pub mod randomness;

@@ -1,6 +1,7 @@
 //! The fleet as a whole, and what these tests stand on, against real services: run by `tests/run`.
 #![forbid(unsafe_code)]
 
+mod alarm;
 mod bad_input;
 mod cache;
 mod canary;
@@ -13,6 +14,7 @@ mod events;
 mod fence;
 mod grouped;
 mod isolation;
+mod leadership;
 mod lease;
 mod limits;
 mod many;
@@ -21,6 +23,7 @@ mod model;
 mod monitoring;
 mod mysql_account;
 mod oauth_server;
+mod parking;
 mod private_services;
 mod processes;
 mod providers_command;
@@ -32,4 +35,5 @@ mod throttling;
 mod tracing;
 mod urgent;
 mod very;
+mod warming;
 mod watching;

@@ -14,8 +14,13 @@ use uuid::Uuid;
 
 const EXPIRY_INDEX: &str = "ie_appinstall_connection.ix_freshet_connection_expiry";
 const CHANNEL_INDEX: &str = "channels.ix_freshet_channel_connection";
-const MIGRATIONS: [&str; 4] =
-    ["m20261121_000001_companion_tables", "m20261122_000001_grants", "m20261125_000001_noted_tokens", "m20261125_000001_traces"];
+const MIGRATIONS: [&str; 5] = [
+    "m20261121_000001_companion_tables",
+    "m20261122_000001_grants",
+    "m20261125_000001_kept_answers",
+    "m20261125_000001_noted_tokens",
+    "m20261125_000001_traces",
+];
 const COMPANIONS: [&str; 4] = ["producer_lease", "provider_control", "refresh_attempt", "token_refresh"];
 
 #[tokio::test]

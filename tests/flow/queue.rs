@@ -347,6 +347,7 @@ fn settings(url: &str) -> RabbitMqSettings {
         heartbeat: Duration::from_secs(5),
         operation_timeout: Duration::from_secs(5),
         delivery_limit: 50,
+        give_up_after: Duration::from_secs(300),
         connection_name: "flow-test".into(),
     }
 }

@@ -1,5 +1,5 @@
 //! Where the tests learn of the services: four variables, set by `private-services` or by whoever brings servers
-//! of their own. One for where such servers come from. And two, set by nobody but a person, for how long to look for
+//! of their own. One for where such servers come from. And three, set by nobody but a person, for how long to look for
 //! what no test knows yet.
 
 use anyhow::{Result, bail};
@@ -21,6 +21,9 @@ pub const SERVERS_ROOT: &str = "TEST_SERVERS_ROOT";
 pub const FUZZ_RUNS: &str = "TEST_FUZZ_RUNS";
 /// What these mutations follow from: a number.
 pub const FUZZ_SEED: &str = "TEST_FUZZ_SEED";
+
+/// Of how many connections the cache is filled in the test `warming`: a number up to 100000.
+pub const WARM_CONNECTIONS: &str = "TEST_WARM_CONNECTIONS";
 
 /// The variable's value, or an error that says how to get one.
 pub fn required(name: &str) -> Result<String> {

@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use chrono::{DateTime, Utc};
 use freshet_cli::simulator::{Settings, Simulator};
+use freshet_producer::leadership::Leadership;
 use freshet_producer::scan::{ScanReport, Target};
 use freshet_shared::adapters::database::{Database, DatabaseSettings};
 use freshet_shared::adapters::system::SystemClock;
@@ -82,6 +83,7 @@ impl TestFleet {
         let store = Database::connect(settings).await?;
         let vhost = TestVhost::create().await?;
         let keys = TestKeys::create().await?;
+        Self::call_cache_filled(&keys).await?;
         let mut settings = Settings::well_behaved(Arc::new(now));
         settings.record = true;
         change(&mut settings);
@@ -116,7 +118,7 @@ impl TestFleet {
 
     /// A producer of this fleet.
     pub async fn producer(&self) -> Result<freshet_producer::app::App> {
-        freshet_producer::app::App::build(&self.configuration()?).await
+        freshet_producer::app::App::build(&self.configuration()?, Leadership::without_election()).await
     }
 
     /// One scan by a new producer.

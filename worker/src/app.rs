@@ -16,10 +16,12 @@ use freshet_shared::adapters::redis::{RedisCache, RedisSettings};
 use freshet_shared::adapters::system::{SystemClock, SystemRandomness};
 use freshet_shared::configuration::{Configuration, ConfigurationError};
 use freshet_shared::domain::provider::Provider;
+use freshet_shared::domain::provider::catalogue::Providers;
 use freshet_shared::migrations::is_current;
 use freshet_shared::ports::cache::Cache;
 use freshet_shared::ports::clock::Clock;
 use freshet_shared::ports::events::Events;
+use freshet_shared::ports::parking::Parking;
 use freshet_shared::ports::provider::ProviderCaller;
 use freshet_shared::ports::randomness::Randomness;
 use freshet_shared::ports::rate_limiter::RateLimiter;
@@ -32,9 +34,11 @@ use tokio_util::sync::CancellationToken;
 use crate::arguments::Command;
 use crate::events::with_grace_left;
 use crate::metrics::JobMetrics;
+use crate::parked::run_parked;
 use crate::permit::{PermitSettings, Permits};
 use crate::pool::{Observer, PoolReport, PoolSettings, run};
 use crate::refresh::{DATABASE_PATIENCE, Refresher};
+use crate::warming::{Warming, keep_warm};
 
 /// A mark outlives the calls by this much, so that it covers the commit too.
 const MARK_BEYOND_CALLS: Duration = Duration::from_secs(30);
@@ -47,9 +51,11 @@ pub struct App {
     refresher: Arc<Refresher>,
     broker: Arc<RabbitMq>,
     consumer: RabbitMqConsumer,
+    parked: RabbitMqConsumer,
     settings: PoolSettings,
     database: Database,
     cache: Arc<RedisCache>,
+    check_cache_every: Duration,
 }
 
 impl App {
@@ -81,6 +87,7 @@ impl App {
                 heartbeat: configuration.rabbitmq.heartbeat,
                 operation_timeout: configuration.rabbitmq.operation_timeout,
                 delivery_limit: configuration.rabbitmq.delivery_limit,
+                give_up_after: configuration.rabbitmq.give_up_after,
                 connection_name: format!("freshet-worker-{:016x}", SystemRandomness.next()),
             },
             &providers.pools(),
@@ -96,6 +103,10 @@ impl App {
             .map_err(|error| ConfigurationError::Key(format!("redis.url: {error}")))?;
         let cache = Arc::new(cache);
         let sealing = sealing(configuration)?;
+        if sealing.as_ref().is_none_or(|sealing| sealing.keys().primary().is_none()) {
+            warn_of_unparked(&providers);
+        }
+        let parking = Arc::new(broker.parking(sealing.clone()));
         let database = Database::open(url, &configuration.database).await?.with_sealing(sealing);
         anyhow::ensure!(
             is_current(&database).await.context("the database's version cannot be read")?,
@@ -107,6 +118,7 @@ impl App {
             cache: cache.clone(),
             caller,
             events: events(configuration, &broker),
+            parking,
             clock: Arc::new(SystemClock),
             randomness: Arc::new(SystemRandomness),
         };
@@ -114,10 +126,12 @@ impl App {
         Ok(Self {
             refresher: Arc::new(refresher),
             consumer: broker.consumer(Prefetch { urgent: concurrency, early: concurrency }),
-            broker,
+            broker: broker.clone(),
+            parked: broker.parked_consumer(),
             settings: pool_settings(configuration),
             database,
             cache,
+            check_cache_every: configuration.redis.check_every,
         })
     }
 
@@ -156,13 +170,32 @@ impl App {
     /// # Errors
     /// If consuming cannot go on.
     pub async fn run(self, observer: Observer, shutdown: CancellationToken) -> anyhow::Result<PoolReport> {
-        let consumer = Box::new(self.consumer);
+        let (consumer, parked) = (Box::new(self.consumer), Box::new(self.parked));
         let (events, grace) = (Arc::clone(&self.refresher.events), self.settings.grace);
-        let working = Box::pin(run(self.refresher, consumer, self.settings, observer, shutdown.clone()));
-        let (report, grace_left) = with_grace_left(working, grace, &shutdown).await;
+        // Where one of the two cannot go on, the other has to end, too.
+        let stop = shutdown.child_token();
+        let warming =
+            Warming { leases: Arc::new(self.database.clone()), check_every: self.check_cache_every };
+        let keeping_warm = keep_warm(&self.refresher, &warming, &stop);
+        let storing_parked = async {
+            let ended = run_parked(&self.refresher, parked, &stop).await;
+            stop.cancel();
+            ended
+        };
+        let refreshing = async {
+            let refresher = Arc::clone(&self.refresher);
+            let ended = run(refresher, consumer, self.settings, observer, stop.clone()).await;
+            stop.cancel();
+            // A parked answer that the database does not take now is the next worker's.
+            self.refresher.last_call.cancel();
+            ended
+        };
+        let working = Box::pin(async { tokio::join!(refreshing, storing_parked, keeping_warm) });
+        let ((report, parked, ()), grace_left) = with_grace_left(working, grace, &shutdown).await;
         events.flush(grace_left).await;
         self.cache.close().await;
         self.database.close().await;
+        parked?;
         Ok(report?)
     }
 }
@@ -174,6 +207,17 @@ impl App {
 pub fn sealing(configuration: &Configuration) -> Result<Option<Arc<Sealing>>, ConfigurationError> {
     let keys = configuration.key_ring()?;
     Ok(keys.map(|keys| Arc::new(Sealing::new(keys, Arc::new(SystemRandomness)))))
+}
+
+/// Without a key nothing can be parked, and only providers whose refresh tokens rotate need it.
+fn warn_of_unparked(providers: &Providers) {
+    for provider in providers.scanned().filter(|provider| provider.rotation().spends()) {
+        tracing::warn!(
+            provider = provider.name(),
+            "its refresh tokens rotate, and encryption.key_file has no primary key: an answer that cannot be read, or \
+             that the database does not take before this process ends, is lost, and its connection quarantined"
+        );
+    }
 }
 
 /// Calls to providers over HTTP.
@@ -210,6 +254,8 @@ pub struct Parts {
     pub caller: Arc<dyn ProviderCaller>,
     /// Whoever listens.
     pub events: Arc<dyn Events>,
+    /// Where answers wait that cannot be stored before the process ends.
+    pub parking: Arc<dyn Parking>,
     /// The providers' rates.
     pub rate_limiter: Arc<dyn RateLimiter>,
     /// Time.
@@ -223,7 +269,7 @@ pub struct Parts {
 /// # Errors
 /// Names the key that is at fault.
 pub fn refresher(configuration: &Configuration, parts: Parts) -> anyhow::Result<Refresher> {
-    let Parts { store, cache, caller, events, rate_limiter, clock, randomness } = parts;
+    let Parts { store, cache, caller, events, parking, rate_limiter, clock, randomness } = parts;
     Ok(Refresher {
         holder: format!("worker-{:016x}", randomness.next()),
         details_limit: configuration.call.timeout,
@@ -239,8 +285,10 @@ pub fn refresher(configuration: &Configuration, parts: Parts) -> anyhow::Result<
         cache,
         caller,
         events,
+        parking,
         clock,
         randomness,
+        last_call: CancellationToken::new(),
     })
 }
 

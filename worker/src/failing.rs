@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use freshet_shared::domain::connection::{ConnectionId, ConnectionState, Generation, LoadedConnection};
 use freshet_shared::domain::failure::{Failure, FailureClass};
+use freshet_shared::domain::kept_answer::KeptAnswer;
 use freshet_shared::domain::message::RefreshMessage;
 use freshet_shared::domain::outcome::{Failed, Outcome};
 use freshet_shared::domain::provider::Provider;
@@ -12,6 +13,9 @@ use freshet_shared::ports::store::{FailureRecord, StoreError};
 use freshet_shared::telemetry::propagation::current;
 
 use crate::refresh::{Refresher, patience, until_answered};
+
+/// Stands in the history behind what failed.
+const KEPT: &str = "; the answer is kept, and read again every retry.recheck";
 
 /// What a failure is about.
 pub(crate) struct Subject<'a> {
@@ -25,6 +29,17 @@ pub(crate) struct Subject<'a> {
     answered_at: Option<&'a str>,
     /// The state that the row keeps, with all that explains it.
     kept: Option<ConnectionState>,
+    /// What was sent, and what came back.
+    sent: Sent<'a>,
+}
+
+/// A call that spends a refresh token, as far as it came. Nothing of it for any other.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Sent<'a> {
+    /// The number under which it was written down.
+    pub(crate) attempt: Option<&'a str>,
+    /// What the provider answered, where it may hold the only good refresh token.
+    pub(crate) answer: Option<&'a KeptAnswer>,
 }
 
 impl<'a> Subject<'a> {
@@ -46,7 +61,19 @@ impl<'a> Subject<'a> {
             connection: Some(connection),
             answered_at: None,
             kept: None,
+            sent: Sent::default(),
         }
+    }
+
+    /// What it failed on; an answer is kept, should it hold the only good refresh token.
+    pub(crate) fn having_sent(self, sent: Sent<'a>) -> Self {
+        Self { sent, ..self }
+    }
+
+    /// The calls that this failure may close.
+    fn known_attempts(&self) -> Vec<String> {
+        let loaded = self.connection.and_then(|connection| connection.attempt_id.as_deref());
+        loaded.into_iter().chain(self.sent.attempt).map(str::to_owned).collect()
     }
 
     /// The provider itself said what is wrong.
@@ -78,17 +105,30 @@ impl<'a> Subject<'a> {
 pub(crate) async fn failed(
     refresher: &Refresher,
     subject: &Subject<'_>,
-    failure: Failure,
+    mut failure: Failure,
     is_counted: bool,
 ) -> Outcome {
+    // What refused without doing anything holds nothing.
+    let is_worth_keeping = failure.may_have_spent && subject.history.rotation.spends();
+    let kept_answer = subject.sent.answer.filter(|_| is_worth_keeping && refresher.store.keeps_answers());
+    if kept_answer.is_some() {
+        failure.detail.push_str(KEPT);
+    }
     let at = refresher.clock.now();
     let decision = refresher.retry.after(&failure, &subject.history, at, refresher.randomness.next());
     if decision.state == ConnectionState::Quarantined {
-        tracing::error!(
-            connection_id = subject.connection_id.0,
-            "quarantined: the answer to a call that spent the refresh token is lost, and presenting it again may \
-             revoke the grant; the merchant has to authorise again"
-        );
+        let what_to_do = match kept_answer {
+            Some(_) => {
+                "quarantined: the answer to a call that spent the refresh token could not be used; it is kept on the row, and \
+                 is used without another call once the definition reads it, or the column takes it; otherwise the merchant has \
+                 to authorise again"
+            }
+            None => {
+                "quarantined: the answer to a call that spent the refresh token is lost, or could not be used and no key is configured \
+                 to keep it with; presenting the token again may revoke the grant; the merchant has to authorise again"
+            }
+        };
+        tracing::error!(connection_id = subject.connection_id.0, "{what_to_do}");
     }
     let state = match (subject.kept, decision.state) {
         (Some(kept), _) => kept,
@@ -108,6 +148,8 @@ pub(crate) async fn failed(
         is_attempt_open: decision.is_attempt_open,
         fingerprint: subject.fingerprint(state),
         trace: current(),
+        known_attempts: subject.known_attempts(),
+        kept_answer: kept_answer.cloned(),
     };
     let recorded =
         until_answered(patience(subject.history.rotation), || refresher.store.record_failure(&record)).await;
@@ -149,6 +191,7 @@ pub(crate) async fn unusable_row(
         connection: None,
         answered_at: None,
         kept,
+        sent: Sent::default(),
     };
     failed(refresher, &subject, Failure::new(class, problem), true).await
 }

@@ -1,9 +1,12 @@
 //! From a connection to a grant: the call, and what goes before it where it spends a refresh token.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use chrono::{DateTime, TimeDelta, Utc};
 use freshet_shared::domain::connection::{Grant, LoadedConnection};
-use freshet_shared::domain::failure::Failure;
+use freshet_shared::domain::failure::{Failure, FailureClass};
 use freshet_shared::domain::input_fields::InputFields;
+use freshet_shared::domain::kept_answer::KeptAnswer;
 use freshet_shared::domain::provider::Provider;
 use freshet_shared::domain::provider::environment::Spending;
 use freshet_shared::domain::provider::request_id::request_id;
@@ -32,20 +35,44 @@ pub(crate) enum NoGrant {
     Unavailable(StoreError),
 }
 
+/// What asking came to.
+pub(crate) struct Asked {
+    /// The grant, or why there is none.
+    pub(crate) result: Result<Grant, NoGrant>,
+    /// The last answer as it came, where it may hold the only good refresh token.
+    pub(crate) answer: Option<KeptAnswer>,
+    /// The number under which the call was written down, where it spends a refresh token.
+    pub(crate) attempt: Option<String>,
+}
+
 /// Asks the provider for a token. What may be spent by that is written down before.
 pub(crate) async fn request_grant(
     refresher: &Refresher,
     provider: &Provider,
     connection: &LoadedConnection,
     input: &InputFields,
+    permit: Permit,
+) -> Asked {
+    let attempt = provider.rotation().spends().then(|| format!("{:016x}", refresher.randomness.next()));
+    let mut answer = None;
+    let result = ask(refresher, provider, connection, input, permit, attempt.as_deref(), &mut answer).await;
+    Asked { result, answer, attempt }
+}
+
+async fn ask(
+    refresher: &Refresher,
+    provider: &Provider,
+    connection: &LoadedConnection,
+    input: &InputFields,
     mut permit: Permit,
+    attempt_id: Option<&str>,
+    last_answer: &mut Option<KeptAnswer>,
 ) -> Result<Grant, NoGrant> {
     // Two copies of a message may meet in one process, so the process's name alone is not enough.
     let owner = format!("{}:{:016x}", refresher.holder, refresher.randomness.next());
     let mut secret = 0;
     let mut repeated = 0;
     let mut unknown_since = connection.unknown_since();
-    let attempt_id = format!("{:016x}", refresher.randomness.next());
     loop {
         let request_id = provider.wants_request_id().then(|| request_id(|| refresher.randomness.next()));
         let spending = Spending {
@@ -61,13 +88,13 @@ pub(crate) async fn request_grant(
         })?;
         // A token's life is counted from before the request, so that it never seems longer than it is.
         let sent_at = refresher.clock.now();
-        if provider.rotation().spends() {
+        if let Some(attempt_id) = attempt_id {
             let attempt = Attempt {
                 connection_id: connection.id,
                 generation: connection.generation,
                 loaded_state: connection.state,
                 loaded_attempt: connection.attempt_id.clone(),
-                id: attempt_id.clone(),
+                id: attempt_id.to_owned(),
                 owner: owner.clone(),
                 unknown_for: unknown_since.map_or(TimeDelta::zero(), |since| sent_at - since),
                 grant: connection.grant_fingerprint(),
@@ -78,8 +105,23 @@ pub(crate) async fn request_grant(
         let answer = refresher.caller.call(&request).await;
         let is_answer = answer.is_ok();
         let granted = answer.map_err(Failure::from).and_then(|answer| {
-            provider.interpret(&answer, sent_at, refresher.clock.now(), connection.lifetime)
+            let answer = KeptAnswer {
+                connection_id: connection.id,
+                generation: connection.generation,
+                grant: connection.grant_fingerprint(),
+                sent_at,
+                answered_at: refresher.clock.now(),
+                observed: connection.lifetime,
+                answer,
+            };
+            // Kept before it is read: whatever happens from here on, it is there.
+            let answer: &KeptAnswer = last_answer.insert(answer);
+            read_answer(provider, answer)
         });
+        if !provider.rotation().spends() {
+            // Another one can be had.
+            *last_answer = None;
+        }
         let failure = match granted {
             Ok(grant) => {
                 permit.succeeded();
@@ -114,6 +156,15 @@ pub(crate) async fn request_grant(
             }
         }
     }
+}
+
+/// Reads an answer. A fault of ours in reading is a failure like any other, for the answer must not be lost by it.
+pub(crate) fn read_answer(provider: &Provider, kept: &KeptAnswer) -> Result<Grant, Failure> {
+    let read = || provider.interpret(&kept.answer, kept.sent_at, kept.answered_at, kept.observed);
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| {
+        let detail = "reading the answer panicked: report this".to_owned();
+        Err(Failure::of_unknown_effect(FailureClass::MalformedAnswer, detail))
+    })
 }
 
 /// Fails closed: what is not written down is not sent. A database whose reply was lost is asked again, which changes nothing.

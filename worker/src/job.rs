@@ -122,13 +122,16 @@ fn tell(outcome: &Outcome) {
         Outcome::Unavailable { detail } => {
             tracing::error!("message goes back to its queue: {detail}");
         }
+        Outcome::Parked => {
+            tracing::warn!("the database is away: the answer waits in its queue for another worker")
+        }
         Outcome::Panicked => {
             tracing::error!("the refresh panicked: report this; its message goes back to its queue");
         }
     }
 }
 
-async fn settle(delivery: Delivery, outcome: &Outcome) {
+pub(crate) async fn settle(delivery: Delivery, outcome: &Outcome) {
     let Delivery { body, settle, destination, .. } = delivery;
     let disposition = outcome.disposition();
     let span = of_settlement(disposition.as_str(), &destination);

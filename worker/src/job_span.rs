@@ -84,7 +84,7 @@ impl JobSpan {
                 self.trace.record("freshet.reason", reason);
                 return;
             }
-            Outcome::Refreshed(_) | Outcome::Stale => return,
+            Outcome::Refreshed(_) | Outcome::Stale | Outcome::Parked => return,
         };
         self.trace.record("error.type", error_type);
         self.trace.record("otel.status_code", "error");

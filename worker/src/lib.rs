@@ -15,11 +15,14 @@ mod in_flight;
 pub mod job;
 mod job_span;
 pub mod metrics;
+mod parked;
+mod parking;
 pub mod permit;
 pub mod pool;
 pub mod refresh;
 mod repairing;
 mod storing;
+mod warming;
 
 #[cfg(test)]
 mod tests;

@@ -94,6 +94,7 @@ impl JobMetrics {
             | Outcome::Stale
             | Outcome::Undecodable(_)
             | Outcome::Unavailable { .. }
+            | Outcome::Parked
             | Outcome::Panicked => {}
         }
     }

@@ -66,6 +66,8 @@ impl Drop for AtWork {
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
+/// This long before the grace period ends, or in the middle of one that is short.
+const LAST_CALL: Duration = Duration::from_secs(10);
 
 /// While all slots are taken it is looked at this often whether any job goes on.
 const LOOK_EVERY: Duration = Duration::from_secs(15);
@@ -107,6 +109,13 @@ pub struct PoolSettings {
     pub activity: Arc<Activity>,
 }
 
+impl PoolSettings {
+    /// How long after the shutdown began answers are parked that the database has not taken. What is left is for the broker.
+    fn until_last_call(&self) -> Duration {
+        self.grace - (self.grace / 2).min(LAST_CALL)
+    }
+}
+
 /// How the pool ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PoolReport {
@@ -130,6 +139,7 @@ pub async fn run(
     let slots = Arc::new(Semaphore::new(settings.concurrency));
     let mut jobs = JoinSet::new();
     let mut report = PoolReport::default();
+    let last_call = refresher.last_call.clone();
     let ended = loop {
         // The slot comes first: a message that is taken is begun at once.
         let slot = tokio::select! {
@@ -165,7 +175,12 @@ pub async fn run(
                 report.handled += 1
             }
         };
-        tokio::join!(consumer.stop(), finished);
+        let finished = async { tokio::join!(consumer.stop(), finished) };
+        tokio::pin!(finished);
+        if timeout(settings.until_last_call(), &mut finished).await.is_err() {
+            last_call.cancel();
+            finished.await;
+        }
     };
     // Started jobs keep their connections; only the wait for them is bounded.
     let in_time = timeout(settings.grace, finish).await.is_ok();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use freshet_shared::domain::connection::LoadedConnection;
+use freshet_shared::domain::connection::{ConnectionState, LoadedConnection};
 use freshet_shared::domain::decision::{Decision, decide};
 use freshet_shared::domain::event::Before;
 use freshet_shared::domain::failure::{Failure, FailureClass};
@@ -21,15 +21,19 @@ use freshet_shared::persistence::{Patience, persist};
 use freshet_shared::ports::cache::Cache;
 use freshet_shared::ports::clock::Clock;
 use freshet_shared::ports::events::Events;
+use freshet_shared::ports::parking::Parking;
 use freshet_shared::ports::provider::ProviderCaller;
 use freshet_shared::ports::randomness::Randomness;
 use freshet_shared::ports::store::{RefreshStore, StoreError};
+use tokio_util::sync::CancellationToken;
 
 use crate::channel_details::renew_details;
 use crate::events::emit_events;
-use crate::failing::{Subject, failed, unusable_row};
+use crate::failing::{Sent, Subject, failed, unusable_row};
 use crate::granting::{NoGrant, request_grant};
 use crate::in_flight::Mark;
+use crate::parked::store_kept;
+use crate::parking::settled_or_parked;
 use crate::permit::Permits;
 use crate::repairing::{deferred, overtaken, restore_cache, skipped};
 use crate::storing::store_grant;
@@ -73,6 +77,8 @@ pub struct Refresher {
     pub permits: Permits,
     /// Whoever listens to what refreshes come to.
     pub events: Arc<dyn Events>,
+    /// Where answers wait that cannot be stored before the process ends.
+    pub parking: Arc<dyn Parking>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Randomness, for jitter.
@@ -92,6 +98,8 @@ pub struct Refresher {
     /// How long a connection is one worker's from before a call that spends its refresh token, by the database's clock: longer
     /// than the call and the commit.
     pub lease: TimeDelta,
+    /// Cancelled when the grace period is nearly over: what is not stored by then is parked.
+    pub last_call: CancellationToken,
 }
 
 /// Refreshes the connection that `message` names, if it still asks for it. `redelivered`: whoever had the message before
@@ -124,6 +132,15 @@ async fn work(
         match decide(message, loaded, &refresher.windows, provider.rotation(), provider.revision(), now) {
             Decision::Refresh(connection) => connection,
             Decision::Lost(connection) => return lost(refresher, provider, &connection).await,
+            Decision::Skip(Skip::Waiting(ConnectionState::Quarantined), Some(connection)) => {
+                return match store_kept(refresher, provider, &connection).await {
+                    Some(outcome) => outcome,
+                    None => {
+                        let skip = Skip::Waiting(connection.state);
+                        skipped(refresher, provider, skip, Some(&connection)).await
+                    }
+                };
+            }
             Decision::Skip(skip, connection) => {
                 return skipped(refresher, provider, skip, connection.as_ref()).await;
             }
@@ -161,12 +178,22 @@ async fn attempt(
     if lane == Lane::Urgent {
         renew_details(refresher, provider, connection, &input).await;
     }
-    let outcome = match request_grant(refresher, provider, connection, &input, permit).await {
-        Ok(grant) => store_grant(refresher, provider, connection, &input, grant).await,
-        Err(no_grant) => without_grant(refresher, provider, connection, no_grant).await,
+    let asked = request_grant(refresher, provider, connection, &input, permit).await;
+    let answer = asked.answer.as_ref();
+    let sent = Sent { attempt: asked.attempt.as_deref(), answer };
+    let settling = async {
+        match asked.result {
+            Ok(grant) => store_grant(refresher, provider, connection, &input, grant, sent).await,
+            Err(no_grant) => without_grant(refresher, provider, connection, no_grant, sent).await,
+        }
+    };
+    let outcome = match answer {
+        Some(answer) => settled_or_parked(refresher, provider, answer, settling).await,
+        None => settling.await,
     };
     match &outcome {
-        Outcome::Refreshed(_) => {}
+        // Whoever takes up a parked answer writes the cache, too.
+        Outcome::Refreshed(_) | Outcome::Parked => {}
         Outcome::Stale => overtaken(refresher, provider, connection.id).await,
         // The cache was cleared on the way; a token that is still good has to be readable again. What was loaded before
         // the call may have been replaced during it.
@@ -183,6 +210,7 @@ async fn without_grant(
     provider: &Provider,
     connection: &LoadedConnection,
     no_grant: NoGrant,
+    sent: Sent<'_>,
 ) -> Outcome {
     let (failure, unknown_since, is_answer, is_counted) = match no_grant {
         NoGrant::Failed { failure, unknown_since, is_answer, is_for_all } => {
@@ -199,6 +227,8 @@ async fn without_grant(
         }
     }
     let mut subject = Subject::of(connection, provider.rotation(), unknown_since);
+    // The last call's: an earlier answer says nothing of a call that was lost after it.
+    subject = subject.having_sent(Sent { answer: sent.answer.filter(|_| is_answer), ..sent });
     if is_answer {
         subject = subject.answered(provider);
     }
@@ -212,7 +242,8 @@ async fn was_replaced(
     provider: &Provider,
     connection: &LoadedConnection,
 ) -> Result<bool, StoreError> {
-    let loaded = until_answered(DATABASE_PATIENCE, || refresher.load(provider, connection.id)).await?;
+    let loaded =
+        until_answered(patience(provider.rotation()), || refresher.load(provider, connection.id)).await?;
     Ok(loaded.is_some_and(|now| {
         now.generation != connection.generation
             || now.access_token != connection.access_token

@@ -7,7 +7,7 @@ use freshet_shared::domain::outcome::{Cached, Outcome, Skip};
 use freshet_shared::domain::provider::Provider;
 use freshet_shared::domain::provider::definition::Rotation;
 use freshet_shared::domain::retry::History;
-use freshet_shared::ports::store::{Release, StoreError};
+use freshet_shared::ports::store::{Recovered, Release, StoreError};
 use freshet_shared::telemetry::propagation::current;
 
 use crate::cache_entries::repair_cache;
@@ -81,9 +81,9 @@ pub(crate) async fn skipped(
         let is_recovered = skip == Skip::AlreadyFresh
             && connection.is_troubled()
             && (connection.unknown_since().is_none() || !provider.rotation().spends());
+        let recovered = is_recovered.then(|| Recovered { loaded_attempt: connection.attempt_id.clone() });
         let (connection_id, generation) = (connection.id, connection.generation);
-        let trace = current();
-        let release = Release { connection_id, generation, next_attempt_at, is_recovered, trace };
+        let release = Release { connection_id, generation, next_attempt_at, recovered, trace: current() };
         if let Err(error) = refresher.store.release(&release).await {
             return Outcome::Unavailable { detail: error.to_string() };
         }
@@ -110,7 +110,7 @@ pub(crate) async fn deferred(
         connection_id: connection.id,
         generation: connection.generation,
         next_attempt_at: Some(until),
-        is_recovered: false,
+        recovered: None,
         trace: current(),
     };
     match refresher.store.release(&release).await {
@@ -143,8 +143,7 @@ pub(crate) async fn plan_cache_repair(
     generation: Generation,
 ) {
     let next_attempt_at = Some(next_repair(refresher));
-    let trace = current();
-    let release = Release { connection_id, generation, next_attempt_at, is_recovered: false, trace };
+    let release = Release { connection_id, generation, next_attempt_at, recovered: None, trace: current() };
     if let Err(error) = refresher.store.release(&release).await {
         tracing::error!(connection_id = connection_id.0, %error, "cache repair not planned; the next refresh writes the cache");
     }

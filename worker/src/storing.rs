@@ -8,16 +8,18 @@ use freshet_shared::domain::provider::Provider;
 use freshet_shared::ports::store::{Commit, Committed, StoreError};
 
 use crate::cache_entries::write_cache;
-use crate::failing::{Subject, failed};
+use crate::failing::{Sent, Subject, failed};
 use crate::refresh::{Refresher, patience, until_answered};
 use crate::repairing::plan_cache_repair;
 
+/// `sent`: where the grant came from; its answer is kept should the database refuse the token.
 pub(crate) async fn store_grant(
     refresher: &Refresher,
     provider: &Provider,
     connection: &LoadedConnection,
     input: &InputFields,
     grant: Grant,
+    sent: Sent<'_>,
 ) -> Outcome {
     let now = refresher.clock.now();
     if grant.lifetime_source.is_none() {
@@ -79,9 +81,9 @@ pub(crate) async fn store_grant(
         Err(StoreError::Refused { problem, .. }) => {
             let characters = grant.access_token.characters();
             let detail = format!("the database refused the new token ({characters} characters): {problem}");
-            // A refresh token that came with it is lost, and the one before may be spent.
+            // A refresh token that came with it is not stored either, and the one before may be spent.
             let failure = Failure::of_unknown_effect(FailureClass::UnstorableToken, detail);
-            let subject = Subject::of(connection, provider.rotation(), Some(now));
+            let subject = Subject::of(connection, provider.rotation(), Some(now)).having_sent(sent);
             failed(refresher, &subject, failure, true).await
         }
         Err(error) => Outcome::Unavailable { detail: error.to_string() },

@@ -1,6 +1,7 @@
 //! The worker on embedded parts: SQLite in memory, the in-process queue and cache, a scripted provider and a clock that
 //! is moved by hand.
 
+mod parking;
 mod pooling;
 mod refreshing;
 mod rotating;
@@ -17,6 +18,7 @@ use freshet_shared::adapters::database::{Database, DatabaseSettings};
 use freshet_shared::adapters::embedded::cache::InProcessCache;
 use freshet_shared::adapters::embedded::clock::{ManualClock, SeededRandomness};
 use freshet_shared::adapters::embedded::events::InProcessEvents;
+use freshet_shared::adapters::embedded::parking::InProcessParking;
 use freshet_shared::adapters::embedded::provider::ScriptedProvider;
 use freshet_shared::adapters::embedded::rate_limiter::InProcessRateLimiter;
 use freshet_shared::domain::breaker::BreakerPolicy;
@@ -31,6 +33,7 @@ use freshet_shared::migrations;
 use freshet_shared::ports::clock::Clock;
 use sea_orm::ConnectionTrait;
 use sea_orm::sea_query::{Query, SimpleExpr};
+use tokio_util::sync::CancellationToken;
 
 use crate::permit::{PermitSettings, Permits};
 use crate::refresh::Refresher;
@@ -41,6 +44,7 @@ pub(crate) struct Bench {
     pub(crate) cache: Arc<InProcessCache>,
     pub(crate) provider: Arc<ScriptedProvider>,
     pub(crate) events: Arc<InProcessEvents>,
+    pub(crate) parking: Arc<InProcessParking>,
     pub(crate) clock: Arc<ManualClock>,
 }
 
@@ -79,6 +83,7 @@ impl Bench {
         let cache = Arc::new(InProcessCache::new(clock.clone()));
         let provider = Arc::new(ScriptedProvider::default());
         let events = Arc::new(InProcessEvents::keeping(100));
+        let parking = Arc::new(InProcessParking::open());
         let seconds = Duration::from_secs;
         let refresher = Refresher {
             store: Arc::new(database.clone()),
@@ -96,6 +101,7 @@ impl Bench {
                 },
             ),
             events: events.clone(),
+            parking: parking.clone(),
             clock: clock.clone(),
             randomness: Arc::new(SeededRandomness::new(1)),
             providers,
@@ -109,8 +115,9 @@ impl Bench {
             details_limit: seconds(15),
             in_flight: seconds(75),
             lease: TimeDelta::seconds(75),
+            last_call: CancellationToken::new(),
         };
-        Self { refresher: Arc::new(refresher), database, cache, provider, events, clock }
+        Self { refresher: Arc::new(refresher), database, cache, provider, events, parking, clock }
     }
 
     /// An enrolled connection of Fynd that expires in `minutes`.

@@ -38,7 +38,12 @@ fn without_a_number_it_is_what_the_limits_allow() {
 fn the_queues_are_those_of_the_shipped_pools() {
     assert_eq!(
         report(1, 1, &[]).queues,
-        ["freshet.refresh.shared.urgent.v1", "freshet.refresh.shared.early.v1", "freshet.dead.v1"]
+        [
+            "freshet.refresh.shared.urgent.v1",
+            "freshet.refresh.shared.early.v1",
+            "freshet.parked.v1",
+            "freshet.dead.v1"
+        ]
     );
 }
 
@@ -66,7 +71,7 @@ fn too_many_processes_are_named_one_reason_each() {
 #[test]
 fn the_longest_stop_follows_from_the_time_outs() {
     let Stop { producer_s, worker_s } = report(1, 1, &[]).longest_stop;
-    assert_eq!((producer_s, worker_s), (35.0, 38.0));
+    assert_eq!((producer_s, worker_s), (36.0, 38.0));
     let pairs = [
         ("FRESHET_WORKER__SHUTDOWN_GRACE", "1m"),
         ("FRESHET_REDIS__CONNECTIONS", "1"),
@@ -74,5 +79,5 @@ fn the_longest_stop_follows_from_the_time_outs() {
         ("FRESHET_RABBITMQ__OPERATION_TIMEOUT", "1s"),
     ];
     let Stop { producer_s, worker_s } = report(1, 1, &pairs).longest_stop;
-    assert_eq!((producer_s, worker_s), (17.0, 66.0));
+    assert_eq!((producer_s, worker_s), (18.0, 66.0));
 }

@@ -2,6 +2,7 @@
 //!
 //! Rows are read column by column and never as whole models: a model would need `Debug`, and tokens must not have it.
 
+mod active;
 mod asked;
 mod attempt;
 mod census;
@@ -10,6 +11,8 @@ mod commit;
 mod connect;
 mod error;
 mod failure;
+mod kept_answer;
+mod lease;
 mod load;
 mod scan;
 mod sealed;

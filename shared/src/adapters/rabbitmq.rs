@@ -2,8 +2,8 @@
 //!
 //! The client's own recovery is not used: it cannot bring back a closed channel, ends silently when a queue is
 //! deleted, and gives no word on which deliveries it has lost. Each side here owns its connection and builds it
-//! anew, topology included, after any failure. Publishing, consuming, dead-lettering and telling events never share a
-//! connection: a broker under a memory alarm stops reading from connections that publish, and acknowledgements on one of those
+//! anew, topology included, after any failure. Publishing, consuming, dead-lettering, parking and telling events never
+//! share a connection: a broker under a memory alarm stops reading from connections that publish, and acknowledgements on one of those
 //! would wait with them.
 
 mod confirmed;
@@ -13,6 +13,7 @@ mod events;
 mod headers;
 mod link;
 mod observer;
+mod parking;
 mod publisher;
 mod session;
 mod settings;
@@ -31,23 +32,32 @@ pub use self::consumer::RabbitMqConsumer;
 pub use self::events::RabbitMqEvents;
 use self::link::Sessions;
 pub use self::observer::RabbitMqObserver;
+pub use self::parking::RabbitMqParking;
 pub use self::publisher::RabbitMqPublisher;
 pub use self::settings::{RabbitMqSettings, RabbitMqSettingsError};
+use self::topology::Source;
 use self::topology::Topology;
-pub use self::topology::{DEAD_LETTER_QUEUE, EVENTS_EXCHANGE, EXCHANGE, queue_name, routing_key};
+pub use self::topology::{
+    DEAD_LETTER_QUEUE, EVENTS_EXCHANGE, EXCHANGE, PARKED_QUEUE, queue_name, routing_key,
+};
+use crate::adapters::database::Sealing;
 use crate::domain::lane::Lane;
 
 /// The names of all queues that are declared for these pools, those that refreshes travel through first.
 pub fn queue_names(pools: &[String]) -> Vec<String> {
     let lanes = Lane::ALL.into_iter().flat_map(|lane| pools.iter().map(move |pool| queue_name(pool, lane)));
-    lanes.chain([DEAD_LETTER_QUEUE.to_owned()]).collect()
+    lanes.chain([PARKED_QUEUE, DEAD_LETTER_QUEUE].map(str::to_owned)).collect()
 }
+
+/// They are stored one after another, and the others go to other workers.
+const PARKED_PREFETCH: u16 = 16;
 
 /// A broker as far as it can be checked without asking it; makes publishers and consumers.
 pub struct RabbitMq {
     uri: AMQPUri,
     connection_name: String,
     operation_timeout: Duration,
+    give_up_after: Duration,
     topology: Topology,
     sessions: Mutex<Sessions>,
 }
@@ -62,8 +72,9 @@ impl RabbitMq {
         settings.check()?;
         let uri = settings.uri()?;
         let topology = Topology::new(pools, settings.delivery_limit)?;
-        let RabbitMqSettings { operation_timeout, connection_name, .. } = settings;
-        Ok(Arc::new(Self { uri, connection_name, operation_timeout, topology, sessions: Mutex::default() }))
+        let RabbitMqSettings { operation_timeout, give_up_after, connection_name, .. } = settings;
+        let sessions = Mutex::default();
+        Ok(Arc::new(Self { uri, connection_name, operation_timeout, give_up_after, topology, sessions }))
     }
 
     /// A publisher; it connects when it first has something to publish.
@@ -73,7 +84,18 @@ impl RabbitMq {
 
     /// A consumer of every pool's queues; it connects when it is first asked for a message.
     pub fn consumer(self: &Arc<Self>, prefetch: Prefetch) -> RabbitMqConsumer {
-        RabbitMqConsumer::new(Arc::clone(self), prefetch)
+        RabbitMqConsumer::new(Arc::clone(self), Source::Refreshes, prefetch)
+    }
+
+    /// A consumer of the parked answers. The lane of its deliveries says nothing.
+    pub fn parked_consumer(self: &Arc<Self>) -> RabbitMqConsumer {
+        let few = NonZeroU16::MIN.saturating_add(PARKED_PREFETCH - 1);
+        RabbitMqConsumer::new(Arc::clone(self), Source::Parked, Prefetch { urgent: few, early: few })
+    }
+
+    /// Parks answers under the primary key of `sealing`, and opens them with any of its keys.
+    pub fn parking(self: &Arc<Self>, sealing: Option<Arc<Sealing>>) -> RabbitMqParking {
+        RabbitMqParking::new(Arc::clone(self), sealing)
     }
 
     /// Tells events to whoever binds a queue to [`EVENTS_EXCHANGE`]. Connects at once, so that the exchange is there to

@@ -85,6 +85,34 @@ impl RedisCache {
         self.links.close().await;
     }
 
+    /// A command that writes a connection's details and the headers that need no token.
+    fn details(
+        &self,
+        name: &'static str,
+        connection_id: ConnectionId,
+        details: &str,
+        static_headers: &[ReadyHeader],
+    ) -> Command {
+        let mut keys = vec![self.keys.details(connection_id)];
+        let mut values: Vec<Value> = vec![details.into()];
+        for header in static_headers {
+            keys.push(self.keys.authorization(connection_id, &header.operation));
+            values.push(header.value.expose().into());
+        }
+        Command::new(name, keys, values)
+    }
+
+    /// A command about the cache as a whole; always over the same connection.
+    async fn of_all(
+        &self,
+        name: &'static str,
+        arguments: Vec<Value>,
+        operation: &'static str,
+    ) -> Result<i64, CacheError> {
+        let command = Command::new(name, vec![self.keys.warm()], arguments);
+        self.run(ConnectionId(0), command, operation).await
+    }
+
     async fn run(
         &self,
         connection_id: ConnectionId,
@@ -126,14 +154,30 @@ impl Cache for RedisCache {
         details: &str,
         static_headers: &[ReadyHeader],
     ) -> Result<(), CacheError> {
-        let mut keys = vec![self.keys.details(connection_id)];
-        let mut values: Vec<Value> = vec![details.into()];
-        for header in static_headers {
-            keys.push(self.keys.authorization(connection_id, &header.operation));
-            values.push(header.value.expose().into());
-        }
-        let command = Command::new("put", keys, values);
+        let command = self.details("put", connection_id, details, static_headers);
         self.run(connection_id, command, "store a connection's details").await.map(drop)
+    }
+
+    async fn restore_details(
+        &self,
+        connection_id: ConnectionId,
+        details: &str,
+        static_headers: &[ReadyHeader],
+    ) -> Result<(), CacheError> {
+        let command = self.details("restore", connection_id, details, static_headers);
+        self.run(connection_id, command, "restore a connection's details").await.map(drop)
+    }
+
+    async fn is_warm(&self) -> Result<bool, CacheError> {
+        Ok(self.of_all("is_warm", Vec::new(), "say whether it is filled").await? == 1)
+    }
+
+    async fn begin_warming(&self, run: &str) -> Result<(), CacheError> {
+        self.of_all("begin_warming", vec![run.into()], "note that it is being filled").await.map(drop)
+    }
+
+    async fn end_warming(&self, run: &str) -> Result<bool, CacheError> {
+        Ok(self.of_all("end_warming", vec![run.into()], "note that it is filled").await? == 1)
     }
 
     async fn put_token(&self, entry: &TokenEntry) -> Result<Put, CacheError> {

@@ -77,6 +77,9 @@ pub struct RabbitMqSection {
     pub operation_timeout: Duration,
     /// How many times a message may come back before the broker dead-letters it.
     pub delivery_limit: u32,
+    /// How long a worker goes on without a session.
+    #[serde(with = "humantime_serde")]
+    pub give_up_after: Duration,
 }
 
 /// `[redis]`.
@@ -92,6 +95,9 @@ pub struct RedisSection {
     pub command_timeout: Duration,
     /// Connections per process.
     pub connections: usize,
+    /// How often a worker looks whether Redis lost everything.
+    #[serde(with = "humantime_serde")]
+    pub check_every: Duration,
 }
 
 /// `[scan]`.
@@ -122,6 +128,9 @@ pub struct ScanSection {
     /// How long a claim holds.
     #[serde(with = "humantime_serde")]
     pub claim: Duration,
+    /// How long a producer leads without renewing its lease.
+    #[serde(with = "humantime_serde")]
+    pub lease: Duration,
     /// How long the history of failed attempts is kept.
     #[serde(with = "humantime_serde")]
     pub history: Duration,
@@ -183,6 +192,9 @@ impl ScanSection {
             if time > LONGEST {
                 return Err(wrong(key, "must be at most 10 years"));
             }
+        }
+        if !(Duration::from_secs(1)..=Duration::from_secs(600)).contains(&self.lease) {
+            return Err(wrong("scan.lease", "must be between 1s and 10m"));
         }
         if self.retry_every.is_zero() {
             return Err(wrong("scan.retry_every", "must be more than 0"));

@@ -213,6 +213,7 @@ pub fn events_of(outcome: &Outcome, before: &Before, at: DateTime<Utc>) -> Vec<E
         | Outcome::Deferred { .. }
         | Outcome::Undecodable(_)
         | Outcome::Unavailable { .. }
+        | Outcome::Parked
         | Outcome::Panicked => Vec::new(),
     }
 }

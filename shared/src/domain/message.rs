@@ -1,11 +1,17 @@
 //! The message: a hint that a connection is due. It never carries a token.
 
+mod parked;
+
 use chrono::{DateTime, Utc};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::connection::{ConnectionId, Generation, IdempotencyKey};
 use super::lane::Lane;
+use super::sealing::SealError;
+
+pub use parked::ParkedMessage;
 
 /// The version that this build writes and reads.
 pub const VERSION: u32 = 1;
@@ -46,16 +52,21 @@ impl RefreshMessage {
     /// # Errors
     /// Says what is wrong without quoting the message: it may come from anywhere.
     pub fn decode(bytes: &[u8]) -> Result<Self, MessageError> {
-        let value: serde_json::Value = serde_json::from_slice(bytes)
-            .map_err(|error| MessageError::NotJson { line: error.line(), column: error.column() })?;
-        let version = value.get("v").ok_or_else(|| MessageError::Field { path: "v".into() })?;
-        if version.as_u64() != Some(u64::from(VERSION)) {
-            let found = version.as_i64().map_or_else(|| "not a number".into(), |number| number.to_string());
-            return Err(MessageError::UnsupportedVersion { found });
-        }
-        serde_path_to_error::deserialize(value)
-            .map_err(|error| MessageError::Field { path: error.path().to_string() })
+        decode_version(bytes)
     }
+}
+
+/// Reads a message of this version's.
+fn decode_version<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, MessageError> {
+    let value: serde_json::Value = serde_json::from_slice(bytes)
+        .map_err(|error| MessageError::NotJson { line: error.line(), column: error.column() })?;
+    let version = value.get("v").ok_or_else(|| MessageError::Field { path: "v".into() })?;
+    if version.as_u64() != Some(u64::from(VERSION)) {
+        let found = version.as_i64().map_or_else(|| "not a number".into(), |number| number.to_string());
+        return Err(MessageError::UnsupportedVersion { found });
+    }
+    serde_path_to_error::deserialize(value)
+        .map_err(|error| MessageError::Field { path: error.path().to_string() })
 }
 
 /// Why a message cannot be read. It goes to the dead-letter queue with [`MessageError::reason`].
@@ -91,6 +102,17 @@ pub enum MessageError {
         /// The name, cut to what a name may be.
         name: String,
     },
+    /// A parked answer that no key here opens.
+    #[error(
+        "{0}; with the right key in encryption.key_file, move the message back to the queue that it came from: the answer in \
+         it may hold the connection's only good refresh token"
+    )]
+    Sealed(SealError),
+    /// A parked answer that opens and is none.
+    #[error(
+        "the parked answer cannot be read: a newer version wrote it, so upgrade the workers and move it back"
+    )]
+    NotAnAnswer,
 }
 
 impl MessageError {
@@ -101,6 +123,8 @@ impl MessageError {
             Self::UnsupportedVersion { .. } => "unsupported_version",
             Self::Field { .. } => "invalid_field",
             Self::UnknownProvider { .. } => "unknown_provider",
+            Self::Sealed(_) => "unreadable_secret",
+            Self::NotAnAnswer => "not_an_answer",
         }
     }
 }

@@ -31,6 +31,8 @@ pub enum Outcome {
         /// What did not answer, for the log.
         detail: String,
     },
+    /// The provider answered, MySQL was away, and the process had to end: the answer waits for another worker.
+    Parked,
     /// Our code failed; the message comes again, and becomes a dead letter if it goes on like that.
     Panicked,
 }
@@ -126,7 +128,7 @@ pub struct Failed {
 /// What to do with the message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Disposition {
-    /// Done with it: MySQL knows all that is needed.
+    /// Done with it: MySQL, or a parked answer, knows all that is needed.
     Acknowledge,
     /// Give it back: nothing was begun.
     Requeue,
@@ -150,8 +152,17 @@ impl Outcome {
     pub const FAILED: &'static str = "failed";
 
     /// All that [`Self::as_str`] says, for labels.
-    pub const LABELS: [&'static str; 8] =
-        ["refreshed", "stale", "skipped", Self::FAILED, "deferred", "undecodable", "unavailable", "panicked"];
+    pub const LABELS: [&'static str; 9] = [
+        "refreshed",
+        "stale",
+        "skipped",
+        Self::FAILED,
+        "deferred",
+        "undecodable",
+        "unavailable",
+        "parked",
+        "panicked",
+    ];
 
     /// For logs and labels.
     pub fn as_str(&self) -> &'static str {
@@ -163,6 +174,7 @@ impl Outcome {
             Self::Deferred { .. } => "deferred",
             Self::Undecodable(_) => "undecodable",
             Self::Unavailable { .. } => "unavailable",
+            Self::Parked => "parked",
             Self::Panicked => "panicked",
         }
     }
@@ -170,9 +182,12 @@ impl Outcome {
     /// What the outcome means for the message.
     pub fn disposition(&self) -> Disposition {
         match self {
-            Self::Refreshed(_) | Self::Stale | Self::Skipped(_) | Self::Failed(_) | Self::Deferred { .. } => {
-                Disposition::Acknowledge
-            }
+            Self::Refreshed(_)
+            | Self::Stale
+            | Self::Skipped(_)
+            | Self::Failed(_)
+            | Self::Deferred { .. }
+            | Self::Parked => Disposition::Acknowledge,
             Self::Undecodable(error) => Disposition::DeadLetter(error.clone()),
             Self::Unavailable { .. } | Self::Panicked => Disposition::Requeue,
         }

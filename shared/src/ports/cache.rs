@@ -23,6 +23,23 @@ pub trait Cache: Send + Sync {
         static_headers: &[ReadyHeader],
     ) -> Result<(), CacheError>;
 
+    /// Writes what [`Self::put_details`] does where nothing is there: whoever renews details knows better.
+    async fn restore_details(
+        &self,
+        connection_id: ConnectionId,
+        details: &str,
+        static_headers: &[ReadyHeader],
+    ) -> Result<(), CacheError>;
+
+    /// Whether the cache was filled, and has not lost everything since.
+    async fn is_warm(&self) -> Result<bool, CacheError>;
+
+    /// Notes that `run` begins to fill the cache.
+    async fn begin_warming(&self, run: &str) -> Result<(), CacheError>;
+
+    /// Notes that `run` has filled the cache; `false` if everything was lost meanwhile, or another run has begun.
+    async fn end_warming(&self, run: &str) -> Result<bool, CacheError>;
+
     /// Writes the token and the ready headers, all or none, unless a newer generation is there.
     async fn put_token(&self, entry: &TokenEntry) -> Result<Put, CacheError>;
 

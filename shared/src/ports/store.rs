@@ -1,5 +1,7 @@
 //! The store: MySQL is the truth. Split by who may see what: the producer's port reads no secret.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use thiserror::Error;
@@ -7,6 +9,8 @@ use thiserror::Error;
 use crate::domain::channel::Channel;
 use crate::domain::connection::{ConnectionId, ConnectionState, Generation, LoadedConnection};
 use crate::domain::failure::Failure;
+use crate::domain::kept_answer::KeptAnswer;
+use crate::domain::leadership::Lease;
 use crate::domain::secret::Secret;
 use crate::domain::watch::Watched;
 use crate::domain::window::{Plan, RefreshWindows};
@@ -60,6 +64,16 @@ pub trait ScanStore: Send + Sync {
 
     /// Deletes history of failed attempts from before `before`, a bounded number of rows. Answers how many.
     async fn prune_attempts(&self, before: DateTime<Utc>) -> Result<u64, StoreError>;
+}
+
+/// A lease that one process holds at a time.
+#[async_trait]
+pub trait LeaseStore: Send + Sync {
+    /// Takes or renews the lease of this name for `length`, by the store's clock, unless somebody else holds it.
+    async fn take_lease(&self, name: &str, holder: &str, length: Duration) -> Result<Lease, StoreError>;
+
+    /// Ends the lease of this name, if it is still `holder`'s.
+    async fn release_lease(&self, name: &str, holder: &str) -> Result<(), StoreError>;
 }
 
 /// What a page of due connections is taken from.
@@ -226,6 +240,21 @@ pub trait RefreshStore: Send + Sync {
     /// Writes a failure down; `false` if the generation moved on meanwhile.
     async fn record_failure(&self, failure: &FailureRecord) -> Result<bool, StoreError>;
 
+    /// Whether answers are kept: only sealed, because these rows are read by who must see no secret.
+    fn keeps_answers(&self) -> bool;
+
+    /// The answer that was kept with the connection's last failure, if there is one.
+    async fn kept_answer(&self, connection_id: ConnectionId) -> Result<Option<KeptAnswer>, StoreError>;
+
+    /// Active connections of this integration type whose token is good at `now`, or of which nobody knows, by id after `after`.
+    async fn good_page(
+        &self,
+        integration_type: &str,
+        now: DateTime<Utc>,
+        after: Option<ConnectionId>,
+        limit: u32,
+    ) -> Result<Vec<ConnectionId>, StoreError>;
+
     /// Ends the claim of a connection, and sets its next attempt. Nothing happens if the generation moved on.
     async fn release(&self, release: &Release) -> Result<(), StoreError>;
 }
@@ -262,10 +291,17 @@ pub struct Release {
     pub generation: Generation,
     /// When somebody has to look again.
     pub next_attempt_at: Option<DateTime<Utc>>,
-    /// Whether somebody else gave the connection a good token, so that its troubles are over.
-    pub is_recovered: bool,
+    /// Whether somebody else gave the connection a good token, so that its troubles are over; `None`: they are not.
+    pub recovered: Option<Recovered>,
     /// The span of this attempt, to which the next one is linked.
     pub trace: TraceContext,
+}
+
+/// A connection whose troubles are over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recovered {
+    /// The call that was open when it was loaded, which is closed now: that no other one is open is a precondition.
+    pub loaded_attempt: Option<String>,
 }
 
 /// A credential to be stored.
@@ -307,8 +343,8 @@ pub enum Committed {
     Stale,
 }
 
-/// A failure to be written down.
-#[derive(Debug, Clone)]
+/// A failure to be written down. May hold a kept answer, so it has no `Debug`.
+#[derive(Clone)]
 pub struct FailureRecord {
     /// Whose.
     pub connection_id: ConnectionId,
@@ -335,6 +371,11 @@ pub struct FailureRecord {
     pub fingerprint: Option<String>,
     /// The span of this attempt, to which the next one is linked.
     pub trace: TraceContext,
+    /// The calls of which whoever writes this knows: the one that was open when the connection was loaded, and its own. That
+    /// no other one is open is a precondition too, for a failure must not close a call that somebody else sent meanwhile.
+    pub known_attempts: Vec<String>,
+    /// The raw answer, where it may hold the only good refresh token; `None` leaves the one that is there.
+    pub kept_answer: Option<KeptAnswer>,
 }
 
 /// The store did not do what was asked.

@@ -118,8 +118,8 @@ def stop_problems(maker: dict, pod: dict, longest: dict, name: str) -> list[str]
 def scaling_problems(render: Render, scaled: dict, report: dict) -> list[str]:
     spec, found = scaled["spec"], []
     triggers = [trigger["metadata"] for trigger in spec["triggers"]]
-    # The last is for dead letters, which nobody works on.
-    declared = set(report["queues"]) - {"freshet.dead.v1"}
+    # One is for dead letters, which nobody works on, and one for parked answers, which any number of workers takes up.
+    declared = set(report["queues"]) - {"freshet.dead.v1", "freshet.parked.v1"}
     watched = {trigger.get("queueName") for trigger in triggers}
     found += [f"KEDA watches {queue}, which nobody declares" for queue in sorted(watched - declared)]
     found += [f"KEDA does not watch {queue}" for queue in sorted(declared - watched)]

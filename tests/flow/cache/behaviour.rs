@@ -27,7 +27,8 @@ pub(super) async fn cache_behaviour(
     subject.the_same_generation_repairs().await.context("the same generation again")?;
     subject.expired_tokens_are_refused().await.context("expired tokens")?;
     subject.clearing_keeps_the_fence().await.context("clearing")?;
-    subject.a_mark_is_its_holders().await.context("marks")
+    subject.a_mark_is_its_holders().await.context("marks")?;
+    subject.whoever_fills_it_notes_it().await.context("filling")
 }
 
 struct Subject<'a, R> {
@@ -53,6 +54,31 @@ impl<R: AsyncFn(&str) -> Result<Option<Entry>>> Subject<'_, R> {
                 header(OPERATIONS[1], STATIC.into(), false),
             ],
         }
+    }
+
+    async fn whoever_fills_it_notes_it(&self) -> Result<()> {
+        let cache = self.cache;
+        ensure!(!cache.is_warm().await?, "nobody filled it");
+        cache.begin_warming("a").await?;
+        ensure!(!cache.is_warm().await?, "it is being filled");
+        cache.begin_warming("b").await?;
+        ensure!(!cache.end_warming("a").await?, "another run has begun");
+        ensure!(cache.end_warming("b").await? && cache.is_warm().await?, "it is filled");
+        let header =
+            [ReadyHeader { operation: OPERATIONS[1].into(), value: Secret::new(STATIC), uses_token: false }];
+        for (details, restored) in [("[1]", true), ("[2]", true), ("[3]", false)] {
+            let id = ConnectionId(77);
+            if restored {
+                cache.restore_details(id, details, &header).await?;
+            } else {
+                cache.put_details(id, details, &header).await?;
+            }
+            let read = (self.read)("connectionDetail_77").await?.context("no details")?.value;
+            ensure!(read == if restored { "[1]" } else { "[3]" }, "{details}: {read}");
+        }
+        let header = (self.read)("connectionAuthorization_77:stock_update").await?.context("no header")?;
+        ensure!(header.value == STATIC);
+        Ok(())
     }
 
     async fn put(&self, id: i64, generation: i64) -> Result<Put> {

@@ -11,10 +11,10 @@ use freshet_tests::fleet::{NewConnection, PATIENCE, TestFleet};
 use freshet_tests::otlp::Collector;
 use freshet_tests::waiting::eventually;
 
-use super::{MARK, everything_told};
 use super::searched::Searched;
 use super::seen;
 use super::tap::Tap;
+use super::{MARK, everything_told};
 
 /// A provider whose name is to be seen.
 const PLANTED: &str = r#"

@@ -37,7 +37,8 @@ async fn no_secret_is_seen_anywhere_whatever_a_refresh_comes_to() -> Result<()> 
         })
         .await?;
     let mut shown = seen::shown(&mut worker).await?;
-    let mut producer = Binary::new("producer")?.arguments(["run"]).variables(&scene.fleet.environment).start()?;
+    let mut producer =
+        Binary::new("producer")?.arguments(["run"]).variables(&scene.fleet.environment).start()?;
     shown.push_str(&seen::shown(&mut producer).await?);
     scene.keep(&producer.terminate(PATIENCE).await?.with_code(0)?);
     scene.keep(&worker.terminate(PATIENCE).await?.with_code(0)?);

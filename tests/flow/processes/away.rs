@@ -30,6 +30,22 @@ async fn without_rabbitmq_it_keeps_trying() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_worker_that_finds_no_broker_for_long_ends_and_says_so() -> Result<()> {
+    let fleet = TestFleet::found().await?;
+    let nobody = DesertedAddress::take()?;
+    let url = format!("amqp://u:s3cret@{}/%2f", nobody.address()?);
+    let binary = Binary::new("worker")?.arguments(["run"]).variables(&fleet.environment);
+    let worker = binary
+        .variable("FRESHET_RABBITMQ__URL", url)
+        .variable("FRESHET_RABBITMQ__GIVE_UP_AFTER", "1s")
+        .start()?;
+    let ended = worker.ended(PATIENCE).await?.with_code(1)?;
+    assert!(ended.stderr.contains("no session with RabbitMQ for 1s"), "{}", ended.stderr);
+    assert!(!ended.stderr.contains("s3cret"), "{}", ended.stderr);
+    fleet.dissolve().await
+}
+
+#[tokio::test]
 async fn without_the_database_a_start_waits_for_it() -> Result<()> {
     let fleet = TestFleet::found().await?;
     let nobody = DesertedAddress::take()?;

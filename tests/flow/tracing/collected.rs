@@ -113,7 +113,7 @@ async fn each_refresh_is_one_trace_from_publish_over_process_to_the_token_call()
         let template = tokens[0].attribute("url.template").unwrap_or_default();
         let method = tokens[0].attribute("http.request.method").unwrap_or_default();
         assert_eq!(tokens[0].span.name, format!("{method} {template}"));
-        for call in calls {
+        for call in &calls {
             assert_eq!(call.span.kind(), SpanKind::Client);
             assert_eq!(call.attribute("http.response.status_code").as_deref(), Some("200"));
             assert_eq!(call.attribute("server.address").as_deref(), Some("127.0.0.1"));

@@ -11,10 +11,20 @@ use freshet_worker::job::JobReport;
 use sea_orm::ConnectionTrait;
 
 use super::{PATIENCE, TestFleet};
+use crate::isolation::TestKeys;
 use crate::services::MariaDb;
 use crate::waiting::eventually;
 
+/// The key that tells that the cache is filled.
+const WARM: &str = "freshet:warm";
+
 impl TestFleet {
+    /// As a cache is that was filled long ago: a worker that starts leaves it as it is.
+    pub(super) async fn call_cache_filled(keys: &TestKeys) -> Result<()> {
+        let _: () = keys.client().set(format!("{}{WARM}", keys.prefix()), "warm", None, None, false).await?;
+        Ok(())
+    }
+
     /// One scan for next attempts by a new producer.
     pub async fn retry_scan(&self) -> Result<ScanReport> {
         self.producer().await?.once(Target::NextAttempts).await
@@ -38,11 +48,25 @@ impl TestFleet {
         Ok(reports)
     }
 
-    /// Loses the whole cache, the product's own fences and marks included.
+    /// Loses every entry of the cache, the product's own fences and marks included; nothing tells that they are lost.
     pub async fn lose_cache(&self) -> Result<()> {
-        for name in self.keys.entries().await?.into_keys() {
+        for name in self.keys.entries().await?.into_keys().filter(|name| name != WARM) {
             let _: () = self.keys.client().del(format!("{}{name}", self.keys.prefix())).await?;
         }
+        Ok(())
+    }
+
+    /// Loses all that Redis holds of this fleet, the key included whose absence tells of it.
+    pub async fn lose_redis(&self) -> Result<()> {
+        let _: () = self.keys.client().del(format!("{}{WARM}", self.keys.prefix())).await?;
+        let names: Vec<String> = self.keys.entries().await?.into_keys().collect();
+        for names in names.chunks(1_000) {
+            let keys: Vec<String> =
+                names.iter().map(|name| format!("{}{name}", self.keys.prefix())).collect();
+            let _: () = self.keys.client().del(keys).await?;
+        }
+        // A worker may have begun to fill it between the two.
+        let _: () = self.keys.client().del(format!("{}{WARM}", self.keys.prefix())).await?;
         Ok(())
     }
 

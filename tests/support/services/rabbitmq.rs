@@ -5,7 +5,7 @@ mod epmd;
 
 use std::net::Ipv4Addr;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use lapin::{Connection, ConnectionProperties};
 
 use self::broker::Broker;
@@ -71,6 +71,17 @@ impl RabbitMq {
     /// Lets a frozen broker go on.
     pub fn thaw(&self) -> Result<()> {
         self.broker.instance.thaw()
+    }
+
+    /// Raises the memory alarm, or ends it: while it stands, the broker reads nothing from connections that publish.
+    pub async fn alarm(&mut self, is_raised: bool) -> Result<()> {
+        let watermark = if is_raised { "0.000001" } else { "0.8" };
+        let mut command = self.broker.control(&["set_vm_memory_high_watermark", watermark])?;
+        let ended = tokio::task::spawn_blocking(move || command.output())
+            .await?
+            .context("cannot start rabbitmqctl")?;
+        ensure!(ended.status.success(), "rabbitmqctl: {}", String::from_utf8_lossy(&ended.stderr));
+        Ok(())
     }
 
     async fn launch(&mut self) -> Result<()> {

@@ -17,14 +17,14 @@ use freshet_shared::domain::provider::request::ProviderRequest;
 use freshet_shared::domain::secret::Secret;
 use freshet_shared::ports::clock::Clock;
 use freshet_shared::ports::provider::{CallError, ProviderCaller};
-use freshet_shared::ports::store::Attempt;
+use freshet_shared::ports::store::{Attempt, Recovered, Release};
 use sea_orm::ConnectionTrait;
 
 use super::{Bench, message, noon};
 use crate::refresh::refresh;
 
 /// Takes the place of Fynd, so that the bench's rows are its connections.
-const DEFINITION: &str = r#"
+pub(super) const DEFINITION: &str = r#"
 name = "fynd"
 title = "A provider whose refresh tokens are replaced"
 integration_type = "15"
@@ -48,13 +48,13 @@ answer = "/refresh_token"
 lifetime = { seconds = "/refresh_token_expires_in" }
 "#;
 
-const STRICT: &str = "\"strict\"";
+pub(super) const STRICT: &str = "\"strict\"";
 const LEEWAY: &str = "{ leeway = \"60s\" }";
-const GRANT: &str =
+pub(super) const GRANT: &str =
     r#"{"access_token":"new","expires_in":3600,"refresh_token":"second","refresh_token_expires_in":86400}"#;
 
 /// A bench whose connection 1 expires in 20 minutes and has the refresh token `first`.
-async fn bench(definition: &str, rotation: &str, secrets: &[&str]) -> Bench {
+pub(super) async fn bench(definition: &str, rotation: &str, secrets: &[&str]) -> Bench {
     let definition = definition.replace("ROTATION", rotation);
     let settings: BTreeMap<String, ProviderSettings> = BTreeMap::new();
     let providers = Providers::new(&[("rotating.toml".into(), definition)], &settings).unwrap();
@@ -67,18 +67,18 @@ async fn bench(definition: &str, rotation: &str, secrets: &[&str]) -> Bench {
     bench
 }
 
-async fn refreshed(bench: &Bench, generation: i64) -> Outcome {
+pub(super) async fn refreshed(bench: &Bench, generation: i64) -> Outcome {
     refresh(&bench.refresher, &message(1, generation, Lane::Early), false).await
 }
 
-async fn failed(bench: &Bench) -> Failed {
+pub(super) async fn failed(bench: &Bench) -> Failed {
     match refreshed(bench, 0).await {
         Outcome::Failed(failed) => failed,
         other => panic!("{other:?}"),
     }
 }
 
-async fn refresh_token(bench: &Bench) -> String {
+pub(super) async fn refresh_token(bench: &Bench) -> String {
     bench.load(1).await.refresh_token.unwrap().expose().to_owned()
 }
 
@@ -466,6 +466,30 @@ async fn a_call_is_written_down_only_on_what_was_loaded_and_once() {
     assert!(!begin(9, attempt("c", None)).await, "somebody else found out more");
     bench.execute("UPDATE token_refresh SET state = 'active', generation = 1").await;
     assert!(!begin(9, attempt("c", None)).await);
+}
+
+#[tokio::test]
+async fn a_failure_does_not_close_a_call_that_somebody_else_sent_meanwhile() {
+    let theirs = "UPDATE token_refresh SET attempt_id = 'theirs', attempt_sent_at = '2026-11-21 12:00:00', lease_owner = 'they'";
+    let mut bench = bench(DEFINITION, STRICT, &["s"]).await;
+    let meanwhile = Meanwhile(bench.database.clone(), theirs, 503, "");
+    Arc::get_mut(&mut bench.refresher).unwrap().caller = Arc::new(meanwhile);
+    assert_eq!(refreshed(&bench, 0).await, Outcome::Stale);
+    let kept = "SELECT COUNT(*) FROM token_refresh WHERE attempt_id = 'theirs' AND lease_owner = 'they' AND failures = 0";
+    assert_eq!(bench.number(kept).await, 1);
+    assert_eq!(bench.number("SELECT COUNT(*) FROM refresh_attempt").await, 0);
+    // Nor does the end of a claim by who found a good token.
+    let release = |loaded: Option<&str>| Release {
+        connection_id: ConnectionId(1),
+        generation: Generation(0),
+        next_attempt_at: None,
+        recovered: Some(Recovered { loaded_attempt: loaded.map(str::to_owned) }),
+        trace: Default::default(),
+    };
+    bench.refresher.store.release(&release(None)).await.unwrap();
+    assert_eq!(bench.number(kept).await, 1);
+    bench.refresher.store.release(&release(Some("theirs"))).await.unwrap();
+    assert_eq!(bench.load(1).await.attempt_id, None);
 }
 
 #[tokio::test]

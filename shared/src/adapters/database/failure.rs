@@ -1,6 +1,6 @@
 //! Writing a failure down: the row holds the backoff, so that it survives every process.
 
-use sea_orm::sea_query::{Expr, ExprTrait, Query};
+use sea_orm::sea_query::{Expr, ExprTrait, Query, SimpleExpr};
 use sea_orm::{ConnectionTrait, DbErr, TransactionTrait, Value};
 
 use super::Database;
@@ -8,7 +8,7 @@ use super::error::during;
 use super::table::{RefreshAttempt, TokenRefresh};
 use crate::domain::connection::ConnectionState;
 use crate::ports::queue::{TRACEPARENT, TraceContext};
-use crate::ports::store::{FailureRecord, Release, StoreError};
+use crate::ports::store::{FailureRecord, Recovered, Release, StoreError};
 
 /// As wide as the column.
 const LONGEST_DETAIL: usize = 500;
@@ -36,6 +36,9 @@ impl Database {
                 .value(TokenRefresh::AttemptGrant, Value::String(None))
                 .value(TokenRefresh::AttemptSentAt, Value::ChronoDateTimeUtc(None));
         }
+        if let Some(sealed) = record.kept_answer.as_ref().and_then(|answer| self.sealed_answer(answer)) {
+            update.value(TokenRefresh::KeptAnswer, sealed.expose());
+        }
         if record.is_counted {
             update.value(TokenRefresh::Failures, Expr::col(TokenRefresh::Failures).add(1));
         }
@@ -49,6 +52,9 @@ impl Database {
             .value(TokenRefresh::LastTrace, traceparent(&record.trace))
             .and_where(Expr::col(TokenRefresh::ConnectionId).eq(record.connection_id.0))
             .and_where(Expr::col(TokenRefresh::Generation).eq(record.generation.0));
+        if !record.is_standing_kept {
+            update.and_where(no_other_attempt(&record.known_attempts));
+        }
         if transaction.execute(&update).await?.rows_affected() == 0 {
             transaction.rollback().await?;
             return Ok(false);
@@ -79,10 +85,12 @@ impl Database {
         Ok(true)
     }
 
+    /// Does nothing where a precondition does not hold: then somebody else is at the connection, and its claim is theirs.
     pub(super) async fn end_claim(&self, release: &Release) -> Result<(), StoreError> {
         let mut update = Query::update();
-        if release.is_recovered {
+        if let Some(Recovered { loaded_attempt }) = &release.recovered {
             update
+                .and_where(no_other_attempt(loaded_attempt.as_slice()))
                 .value(TokenRefresh::State, ConnectionState::Active.as_str())
                 .value(TokenRefresh::Failures, 0)
                 .value(TokenRefresh::GrantFailures, 0)
@@ -91,7 +99,8 @@ impl Database {
                 .value(TokenRefresh::WaitingFingerprint, Value::String(None))
                 .value(TokenRefresh::AttemptId, Value::String(None))
                 .value(TokenRefresh::AttemptGrant, Value::String(None))
-                .value(TokenRefresh::AttemptSentAt, Value::ChronoDateTimeUtc(None));
+                .value(TokenRefresh::AttemptSentAt, Value::ChronoDateTimeUtc(None))
+                .value(TokenRefresh::KeptAnswer, Value::String(None));
         }
         update
             .table(TokenRefresh::Table)
@@ -113,4 +122,10 @@ fn traceparent(trace: &TraceContext) -> Option<String> {
 /// The second of its four parts.
 fn trace_id(traceparent: String) -> Option<String> {
     traceparent.split('-').nth(1).map(str::to_owned)
+}
+
+/// No call is open but those that are known.
+fn no_other_attempt(known: &[String]) -> SimpleExpr {
+    let attempt = || Expr::col(TokenRefresh::AttemptId);
+    attempt().is_null().or(attempt().is_in(known.iter().map(String::as_str)))
 }

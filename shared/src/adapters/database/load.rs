@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::sea_query::{Alias, Expr, ExprTrait, Order, Query, SelectStatement};
 use sea_orm::{ConnectionTrait, DbErr, QueryResult};
 
@@ -20,6 +20,7 @@ use crate::domain::channel::Channel;
 use crate::domain::connection::{ConnectionId, ConnectionState, Generation, LoadedConnection};
 use crate::domain::failure::FailureClass;
 use crate::domain::fingerprint::of_stored_token;
+use crate::domain::kept_answer::KeptAnswer;
 use crate::domain::sealing::SecretColumn;
 use crate::domain::secret::Secret;
 use crate::ports::store::{Attempt, Commit, Committed, FailureRecord, RefreshStore, Release, StoreError};
@@ -117,6 +118,24 @@ impl RefreshStore for Database {
     async fn record_failure(&self, failure: &FailureRecord) -> Result<bool, StoreError> {
         let asked = Asked { step: "fail", operation: "UPDATE", table: COMPANION };
         self.traced(asked, self.store_failure(failure)).await
+    }
+
+    fn keeps_answers(&self) -> bool {
+        self.sealing.as_ref().is_some_and(|sealing| sealing.keys().primary().is_some())
+    }
+
+    async fn kept_answer(&self, connection_id: ConnectionId) -> Result<Option<KeptAnswer>, StoreError> {
+        self.load_kept_answer(connection_id).await
+    }
+
+    async fn good_page(
+        &self,
+        integration_type: &str,
+        now: DateTime<Utc>,
+        after: Option<ConnectionId>,
+        limit: u32,
+    ) -> Result<Vec<ConnectionId>, StoreError> {
+        self.read_good_page(integration_type, now, after, limit).await
     }
 
     async fn release(&self, release: &Release) -> Result<(), StoreError> {

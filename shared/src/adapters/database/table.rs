@@ -110,6 +110,8 @@ pub enum TokenRefresh {
     WaitingFingerprint,
     /// The trace context (W3C `traceparent`) of the last attempt that came to nothing yet.
     LastTrace,
+    /// The raw answer of a provider that could not be read or stored.
+    KeptAnswer,
 }
 
 /// `producer_lease`, ours: which producer scans.

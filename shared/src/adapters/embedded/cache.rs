@@ -117,6 +117,45 @@ impl Cache for InProcessCache {
         Ok(())
     }
 
+    async fn restore_details(
+        &self,
+        connection_id: ConnectionId,
+        details: &str,
+        static_headers: &[ReadyHeader],
+    ) -> Result<(), CacheError> {
+        let now = self.clock.now();
+        let mut entries = self.entries();
+        let headers = static_headers
+            .iter()
+            .map(|header| (self.keys.authorization(connection_id, &header.operation), header.value.expose()));
+        for (key, value) in [(self.keys.details(connection_id), details)].into_iter().chain(headers) {
+            if entries.get(&key, now).is_none() {
+                entries.set(key, value, None, now);
+            }
+        }
+        Ok(())
+    }
+
+    async fn is_warm(&self) -> Result<bool, CacheError> {
+        let now = self.clock.now();
+        Ok(self.entries().get(&self.keys.warm(), now).is_some_and(|entry| entry.value.as_str() == "warm"))
+    }
+
+    async fn begin_warming(&self, run: &str) -> Result<(), CacheError> {
+        self.entries().set(self.keys.warm(), run, None, self.clock.now());
+        Ok(())
+    }
+
+    async fn end_warming(&self, run: &str) -> Result<bool, CacheError> {
+        let now = self.clock.now();
+        let mut entries = self.entries();
+        let is_this = entries.get(&self.keys.warm(), now).is_some_and(|entry| entry.value.as_str() == run);
+        if is_this {
+            entries.set(self.keys.warm(), "warm", None, now);
+        }
+        Ok(is_this)
+    }
+
     async fn put_token(&self, entry: &TokenEntry) -> Result<Put, CacheError> {
         let (now, id) = (self.clock.now(), entry.connection_id);
         // Redis counts in milliseconds.

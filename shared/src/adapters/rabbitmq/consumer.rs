@@ -16,12 +16,14 @@ use super::link::LinkError;
 use super::session::Session;
 use super::settle::Unsettled;
 use super::subscription::Received;
+use super::topology::Source;
 use super::{Prefetch, RabbitMq};
 use crate::persistence::{Patience, persist};
 use crate::ports::queue::{ConsumeError, Consumer, Delivery};
 
-/// Between attempts to reach a broker that is away. Without an end: there is nothing else for a consumer to do.
-const RECONNECT: Patience = Patience::endless(Duration::from_millis(200), Duration::from_secs(5));
+/// Between attempts to reach a broker that is away.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Before trying again after a session that ended as soon as it had begun.
 const AFTER_A_BRIEF_SESSION: Duration = Duration::from_secs(1);
@@ -29,6 +31,7 @@ const AFTER_A_BRIEF_SESSION: Duration = Duration::from_secs(1);
 /// Consumes from the queues of all pools over a connection of its own.
 pub struct RabbitMqConsumer {
     rabbitmq: Arc<RabbitMq>,
+    source: Source,
     prefetch: Prefetch,
     dead_letters: Arc<DeadLetters>,
     state: State,
@@ -43,10 +46,10 @@ enum State {
 }
 
 impl RabbitMqConsumer {
-    pub(super) fn new(rabbitmq: Arc<RabbitMq>, prefetch: Prefetch) -> Self {
+    pub(super) fn new(rabbitmq: Arc<RabbitMq>, source: Source, prefetch: Prefetch) -> Self {
         let dead_letters = Arc::new(DeadLetters::new(Arc::clone(&rabbitmq)));
-        let state = State::Opening(open(Arc::clone(&rabbitmq), prefetch, None).boxed());
-        Self { rabbitmq, prefetch, dead_letters, state, consuming: watch::Sender::new(false) }
+        let state = State::Opening(open(Arc::clone(&rabbitmq), source, prefetch, None).boxed());
+        Self { rabbitmq, source, prefetch, dead_letters, state, consuming: watch::Sender::new(false) }
     }
 
     /// Tells whether there is a session with the broker, as far as [`Consumer::next`] has noticed.
@@ -93,7 +96,13 @@ impl Consumer for RabbitMqConsumer {
                         self.state = State::Open(session);
                     }
                     Err(error) => {
-                        self.close(error.to_string());
+                        let limit = self.rabbitmq.give_up_after;
+                        self.close(match error.is_transient() {
+                            true => format!(
+                                "no session with RabbitMQ for {limit:?} (rabbitmq.give_up_after): {error}"
+                            ),
+                            false => error.to_string(),
+                        });
                     }
                 },
                 State::Open(session) => match session.next().await {
@@ -101,7 +110,8 @@ impl Consumer for RabbitMqConsumer {
                     Err(problem) => {
                         warn!(problem, "the session with RabbitMQ is lost, beginning another");
                         if let State::Open(session) = self.close(problem) {
-                            let opening = open(Arc::clone(&self.rabbitmq), self.prefetch, Some(session));
+                            let rabbitmq = Arc::clone(&self.rabbitmq);
+                            let opening = open(rabbitmq, self.source, self.prefetch, Some(session));
                             self.state = State::Opening(opening.boxed());
                         }
                     }
@@ -118,9 +128,11 @@ impl Consumer for RabbitMqConsumer {
     }
 }
 
-/// Opens a session, after giving back what is left of the one before. Fails only for good.
+/// Opens a session, after giving back what is left of the one before. Fails for good, or when the broker has been away for so
+/// long that whoever watches this process should hear of it by its end.
 async fn open(
     rabbitmq: Arc<RabbitMq>,
+    source: Source,
     prefetch: Prefetch,
     before: Option<Session>,
 ) -> Result<Session, LinkError> {
@@ -132,8 +144,8 @@ async fn open(
         }
     }
     persist(
-        RECONNECT,
-        || Session::open(&rabbitmq, prefetch),
+        Patience::within(FIRST_PAUSE, LONGEST_PAUSE, rabbitmq.give_up_after),
+        || Session::open(&rabbitmq, source, prefetch),
         LinkError::is_transient,
         |error, pause| warn!(%error, ?pause, "RabbitMQ cannot be consumed from, trying again"),
     )

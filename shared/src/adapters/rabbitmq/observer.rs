@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 
 use super::RabbitMq;
 use super::link::{LinkError, timed};
-use super::topology::DEAD_LETTER_QUEUE;
+use super::topology::{DEAD_LETTER_QUEUE, PARKED_QUEUE, Source};
 use crate::ports::queue::{ObserveError, QueueDepth, QueueObserver};
 
 /// Looks at the queues over a connection of its own: on one that publishes a memory alarm would keep the answer back.
@@ -33,10 +33,10 @@ impl RabbitMqObserver {
             Some(link) => link,
             None => self.open().await?,
         };
-        let queues = self.rabbitmq.topology.routes().iter().map(|route| &route.queue);
-        let dead_letters = ShortString::from(DEAD_LETTER_QUEUE);
+        let queues = self.rabbitmq.topology.routes(Source::Refreshes).iter().map(|route| &route.queue);
+        let set_aside = [PARKED_QUEUE, DEAD_LETTER_QUEUE].map(ShortString::from);
         let mut depths = Vec::new();
-        for queue in queues.chain([&dead_letters]) {
+        for queue in queues.chain(&set_aside) {
             let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::durable() };
             let declared = link.1.queue_declare(queue.clone(), passive, FieldTable::default());
             let limit = self.rabbitmq.operation_timeout;

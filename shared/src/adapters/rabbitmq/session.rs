@@ -17,7 +17,7 @@ use tracing::{info, warn};
 
 use super::link::LinkError;
 use super::subscription::{Received, Subscription};
-use super::topology::Route;
+use super::topology::{Route, Source};
 use super::{Prefetch, RabbitMq};
 use crate::domain::lane::Lane;
 use crate::persistence::{Patience, persist};
@@ -37,8 +37,12 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) async fn open(rabbitmq: &Arc<RabbitMq>, prefetch: Prefetch) -> Result<Self, LinkError> {
-        let connection = Arc::new(rabbitmq.connect("consume").await?);
+    pub(super) async fn open(
+        rabbitmq: &Arc<RabbitMq>,
+        source: Source,
+        prefetch: Prefetch,
+    ) -> Result<Self, LinkError> {
+        let connection = Arc::new(rabbitmq.connect(source.purpose()).await?);
         let channel = rabbitmq.open_channel(&connection).await?;
         rabbitmq.topology.declare(&channel, rabbitmq.operation_timeout).await?;
         let mut session = Self {
@@ -50,7 +54,7 @@ impl Session {
             mending: FuturesUnordered::new(),
             opened: Instant::now(),
         };
-        let routes = rabbitmq.topology.routes();
+        let routes = rabbitmq.topology.routes(source);
         let opening = routes.iter().map(|route| Subscription::open(rabbitmq, &connection, route, prefetch));
         for (route, opened) in routes.iter().zip(join_all(opening).await) {
             match opened {

@@ -20,6 +20,8 @@ pub struct RabbitMqSettings {
     pub operation_timeout: Duration,
     /// How many times a message may come back before the broker puts it aside.
     pub delivery_limit: u32,
+    /// How long a consumer goes on trying to reach a broker that is away.
+    pub give_up_after: Duration,
     /// Names this process to the broker's operator.
     pub connection_name: String,
 }
@@ -129,6 +131,7 @@ mod tests {
             heartbeat: Duration::from_secs(10),
             operation_timeout: Duration::from_secs(5),
             delivery_limit: 50,
+            give_up_after: Duration::from_secs(300),
             connection_name: "freshet-worker-1".into(),
         }
     }

@@ -22,6 +22,9 @@ pub const EVENTS_EXCHANGE: &str = "freshet.events";
 /// Where messages that cannot be worked on wait for a person.
 pub const DEAD_LETTER_QUEUE: &str = "freshet.dead.v1";
 
+/// Where answers wait that the database was not there to take, sealed.
+pub const PARKED_QUEUE: &str = "freshet.parked.v1";
+
 /// The queue of a pool's lane.
 pub fn queue_name(pool: &str, lane: Lane) -> String {
     format!("{EXCHANGE}.{pool}.{lane}.v1")
@@ -40,10 +43,30 @@ pub(super) struct Route {
     pub(super) routing_key: ShortString,
 }
 
+/// What a consumer takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    /// The refresh messages of all pools.
+    Refreshes,
+    /// Parked answers.
+    Parked,
+}
+
+impl Source {
+    /// Names the connection to the broker's operator.
+    pub(super) fn purpose(self) -> &'static str {
+        match self {
+            Self::Refreshes => "consume",
+            Self::Parked => "consume parked answers",
+        }
+    }
+}
+
 /// All that is declared.
 #[derive(Debug)]
 pub(super) struct Topology {
     routes: Vec<Route>,
+    parked: [Route; 1],
     delivery_limit: u32,
 }
 
@@ -63,18 +86,25 @@ impl Topology {
                 routes.push(Route { lane, queue, routing_key });
             }
         }
-        Ok(Self { routes, delivery_limit })
+        // Bound to nothing: the default exchange routes by the queue's name. They are as pressing as anything.
+        let parked =
+            [Route { lane: Lane::Urgent, queue: PARKED_QUEUE.into(), routing_key: PARKED_QUEUE.into() }];
+        Ok(Self { routes, parked, delivery_limit })
     }
 
     /// The urgent ones first.
-    pub(super) fn routes(&self) -> &[Route] {
-        &self.routes
+    pub(super) fn routes(&self, source: Source) -> &[Route] {
+        match source {
+            Source::Refreshes => &self.routes,
+            Source::Parked => &self.parked,
+        }
     }
 
     /// Declares all of it; what is there already must be the same. Costs the channel where it is not.
     pub(super) async fn declare(&self, channel: &Channel, limit: Duration) -> Result<(), LinkError> {
         declare_exchange(channel, limit, EXCHANGE, ExchangeKind::Direct).await?;
         declare_queue(channel, limit, &DEAD_LETTER_QUEUE.into(), quorum()).await?;
+        declare_queue(channel, limit, &PARKED_QUEUE.into(), self.work_queue_arguments()).await?;
         for route in &self.routes {
             declare_queue(channel, limit, &route.queue, self.work_queue_arguments()).await?;
             let binding = channel.queue_bind(
@@ -155,7 +185,8 @@ mod tests {
     #[test]
     fn urgent_queues_of_all_pools_come_first() {
         let topology = Topology::new(&["a".into(), "b".into()], 50).unwrap();
-        let keys: Vec<&str> = topology.routes().iter().map(|route| route.routing_key.as_str()).collect();
+        let keys: Vec<&str> =
+            topology.routes(Source::Refreshes).iter().map(|route| route.routing_key.as_str()).collect();
         assert_eq!(keys, ["a.urgent", "b.urgent", "a.early", "b.early"]);
     }
 

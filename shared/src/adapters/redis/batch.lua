@@ -41,6 +41,34 @@ function run.put(keys, arguments)
   return #keys
 end
 
+-- Writes entries that stay where there is none. Keys: one per entry. Arguments: their values.
+function run.restore(keys, arguments)
+  for entry = 1, #keys do
+    redis.call('SETNX', keys[entry], arguments[entry])
+  end
+  return #keys
+end
+
+-- Whether the cache is filled. Keys: warm. 1 or 0.
+function run.is_warm(keys)
+  return redis.call('GET', keys[1]) == 'warm' and 1 or 0
+end
+
+-- Notes that a run begins to fill the cache. Keys: warm. Arguments: the run.
+function run.begin_warming(keys, arguments)
+  redis.call('SET', keys[1], 'filled by ' .. arguments[1])
+  return 1
+end
+
+-- Notes that it has filled it, unless all was lost meanwhile. Keys: warm. Arguments: the run. 1 if it is filled, else 0.
+function run.end_warming(keys, arguments)
+  if redis.call('GET', keys[1]) ~= 'filled by ' .. arguments[1] then
+    return 0
+  end
+  redis.call('SET', keys[1], 'warm')
+  return 1
+end
+
 -- Removes entries. Returns how many there were.
 function run.clear(keys)
   return redis.call('DEL', unpack(keys))

@@ -38,6 +38,11 @@ impl Keys {
         format!("{}freshet:attempt:{key}", self.prefix)
     }
 
+    /// Whether the cache is filled. Ours alone; missing once Redis has lost everything.
+    pub(in crate::adapters) fn warm(&self) -> String {
+        format!("{}freshet:warm", self.prefix)
+    }
+
     /// How far ahead of its rate a provider is. Ours alone.
     pub(in crate::adapters) fn rate(&self, provider: &str) -> String {
         format!("{}freshetRate_{provider}", self.prefix)
@@ -63,6 +68,7 @@ mod tests {
             assert_eq!(keys.generation(id), format!("{prefix}freshet:generation:42"));
             let attempt = keys.attempt(IdempotencyKey { connection_id: id, generation });
             assert_eq!(attempt, format!("{prefix}freshet:attempt:42:7"));
+            assert_eq!(keys.warm(), format!("{prefix}freshet:warm"));
             assert_eq!(keys.rate("fynd"), format!("{prefix}freshetRate_fynd"));
         }
     }

@@ -189,6 +189,7 @@ fn what_changes_nothing_is_not_told() {
         Outcome::Undecodable(MessageError::Field { path: "v".into() }),
         Outcome::Unavailable { detail: "away".into() },
         Outcome::Deferred { until: noon(), reason: "limited" },
+        Outcome::Parked,
         Outcome::Panicked,
     ];
     for outcome in outcomes {

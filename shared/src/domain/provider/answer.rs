@@ -20,6 +20,7 @@ use super::definition::Lifetime;
 use life::Asked;
 
 /// A complete answer. The body holds secrets, so there is no `Debug`.
+#[derive(Clone)]
 pub struct ProviderAnswer {
     /// The HTTP status.
     pub status: u16,

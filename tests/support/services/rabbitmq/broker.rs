@@ -1,6 +1,6 @@
 //! How a broker is told to keep to its folder, its ports and the loopback interface.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -50,17 +50,34 @@ impl Broker {
         let (root, folder) = (self.instance.root(), self.instance.inside(""));
         let script =
             find_server(root).context("RabbitMQ is not installed: install the package rabbitmq-server")?;
-        let mut command = root.command(script);
+        Ok(self.surrounded(root.command(script), &folder))
+    }
+
+    /// A command of `rabbitmqctl` to this broker.
+    pub(super) fn control(&self, arguments: &[&str]) -> Result<Command> {
+        let (root, folder) = (self.instance.root(), self.instance.inside(""));
+        let beside = find_server(root).and_then(|server| Some(server.parent()?.join("rabbitmqctl")));
+        let script = beside.context("RabbitMQ is not installed: install the package rabbitmq-server")?;
+        let mut command = self.surrounded(root.command(script), &folder);
+        command.arg("--node").arg(self.node()).args(arguments);
+        Ok(command)
+    }
+
+    fn node(&self) -> String {
+        format!("freshet-{}@localhost", self.amqp_port)
+    }
+
+    fn surrounded(&self, mut command: Command, folder: &Path) -> Command {
         // Nothing of a broker that the machine may run for itself.
         command.env_clear();
         command
             .env("PATH", environment::optional("PATH").unwrap_or_else(|| "/usr/bin:/bin".to_owned()))
             .env("LANG", "C.UTF-8")
             // Here Erlang keeps its cookie.
-            .env("HOME", &folder)
+            .env("HOME", folder)
             // The script then becomes the broker instead of waiting for it as another process.
             .env("RUNNING_UNDER_SYSTEMD", "true")
-            .env("RABBITMQ_NODENAME", format!("freshet-{}@localhost", self.amqp_port))
+            .env("RABBITMQ_NODENAME", self.node())
             .env("RABBITMQ_DIST_PORT", self.distribution_port.to_string())
             .env("ERL_EPMD_PORT", self.epmd_port.to_string())
             .env("ERL_EPMD_ADDRESS", "127.0.0.1")
@@ -83,7 +100,7 @@ impl Broker {
             ("RABBITMQ_PID_FILE", "rabbitmq.pid"),
         ];
         command.envs(paths.map(|(variable, file)| (variable, folder.join(file))));
-        Ok(command)
+        command
     }
 }
 

@@ -53,6 +53,7 @@ impl Database {
             .value(TokenRefresh::AttemptGrant, Value::String(None))
             .value(TokenRefresh::AttemptSentAt, nothing())
             .value(TokenRefresh::WaitingFingerprint, Value::String(None))
+            .value(TokenRefresh::KeptAnswer, Value::String(None))
             .value(TokenRefresh::Failures, 0)
             .value(TokenRefresh::GrantFailures, 0)
             .value(TokenRefresh::FailureClass, Value::String(None))

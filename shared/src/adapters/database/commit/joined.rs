@@ -51,7 +51,7 @@ macro_rules! update {
                 ours.refresh_token_fingerprint = new.refresh_token_fingerprint, \
                 ours.next_attempt_at = NULL, ours.queued_until = NULL, ours.lease_owner = NULL, \
                 ours.lease_until = NULL, ours.attempt_id = NULL, ours.attempt_grant = NULL, \
-                ours.attempt_sent_at = NULL, ours.waiting_fingerprint = NULL, ours.failures = 0, \
+                ours.attempt_sent_at = NULL, ours.waiting_fingerprint = NULL, ours.kept_answer = NULL, ours.failures = 0, \
                 ours.grant_failures = 0, ours.failure_class = NULL, ours.failure_detail = NULL, \
                 ours.lifetime_s = new.lifetime_s, ours.last_success_at = new.generated_at, \
                 theirs.accessToken = new.access_token, theirs.accessTokenExpiryAt = new.expires_at, \

@@ -1,0 +1,191 @@
+//! A rotated token whose database went away: it is parked before the process ends, and stored by whoever comes next.
+
+use anyhow::{Context, Result, ensure};
+use freshet_shared::adapters::rabbitmq::{DEAD_LETTER_QUEUE, PARKED_QUEUE};
+use freshet_shared::domain::lane::Lane;
+use freshet_tests::binaries::{Binary, Ended, TestFolder};
+use freshet_tests::fleet::PATIENCE;
+use freshet_tests::model_provider::{
+    DefinedFleet, DefinitionOptions, Fault, Grant, ModelProvider, Rotation, SecretOf, Settings,
+};
+use freshet_tests::services::MariaDb;
+use freshet_tests::waiting::eventually;
+use nix::sys::signal::Signal;
+use serde_json::json;
+
+const CLIENT: &str = "client";
+const SECRET: &str = "client secret";
+
+/// A fleet on a database of the test's own, with one connection whose refresh token rotates, and keys.
+struct Scene {
+    model: ModelProvider,
+    defined: DefinedFleet,
+    server: MariaDb,
+    keys: TestFolder,
+}
+
+impl Scene {
+    async fn set() -> Result<Self> {
+        let model = ModelProvider::start(Settings::new(Rotation::Strict)).await?;
+        model.set_client_secrets(CLIENT, &[SECRET]);
+        let options = DefinitionOptions {
+            integration_type: Some(DefinedFleet::INTEGRATION_TYPE.into()),
+            secret: SecretOf::Connection,
+            ..DefinitionOptions::new("model", Grant::RefreshToken(Rotation::Strict))
+        };
+        let mut defined = DefinedFleet::found(&model.definition(&options)).await?;
+        let server = MariaDb::start().await?;
+        defined.fleet.move_to(&server, &[]).await?;
+        let refresh_token = model.authorise("1", CLIENT);
+        let input = json!({"client_id": CLIENT, "client_secret": SECRET});
+        defined.add(1, &input, Some(&refresh_token)).await?;
+        let mut scene = Self { model, defined, server, keys: TestFolder::create()? };
+        scene.give_key("k1").await?;
+        let environment = &mut scene.defined.fleet.environment;
+        environment.insert("FRESHET_WORKER__SHUTDOWN_GRACE".into(), "20s".into());
+        environment.insert("FRESHET_DATABASE__ACQUIRE_TIMEOUT".into(), "1s".into());
+        Ok(scene)
+    }
+
+    /// Workers that start from now on have this key and no other.
+    async fn give_key(&mut self, id: &str) -> Result<()> {
+        let made = Binary::new("freshet")?.arguments(["secrets", "generate-key", "--id", id]).run().await?;
+        let text = format!("primary = \"{id}\"\n[keys]\n{}", made.with_code(0)?.stdout);
+        let path = self.keys.write(&format!("{id}.toml"), &text)?;
+        self.defined
+            .fleet
+            .environment
+            .insert("FRESHET_ENCRYPTION__KEY_FILE".into(), path.display().to_string());
+        Ok(())
+    }
+
+    /// A worker whose database is killed while the provider is at it, and which is then asked to end.
+    async fn lose_the_database(&mut self) -> Result<Ended> {
+        self.model.script("1", [Fault::none().after(std::time::Duration::from_secs(3))]);
+        let published = self.defined.fleet.scan(Lane::Urgent).await?.published;
+        ensure!(published == 1, "{published} messages");
+        let worker =
+            Binary::new("worker")?.arguments(["run"]).variables(&self.defined.fleet.environment).start()?;
+        eventually("the provider was asked", PATIENCE, async || {
+            ensure!(self.model.calls("1") == 1, "the worker says:\n{}", worker.stderr());
+            Ok(())
+        })
+        .await?;
+        self.server.kill()?;
+        worker.signal(Signal::SIGTERM)?;
+        worker.ended(PATIENCE).await
+    }
+
+    /// With it the connections that the test itself had to it.
+    async fn bring_the_database_back(&mut self) -> Result<()> {
+        self.server.restart().await?;
+        eventually("the test's own connections are new", PATIENCE, async || {
+            for _ in 0..8 {
+                self.defined.fleet.execute("DO 1", []).await?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn parked(&self) -> Result<u32> {
+        self.defined.fleet.vhost.ready_messages(PARKED_QUEUE).await
+    }
+
+    async fn dissolve(self) -> Result<()> {
+        self.defined.fleet.dissolve().await
+    }
+}
+
+#[tokio::test]
+async fn a_rotated_token_survives_its_database_and_its_worker() -> Result<()> {
+    let mut scene = Scene::set().await?;
+    let ended = scene.lose_the_database().await?.with_code(0)?;
+    assert!(ended.stderr.contains("the answer waits in its queue"), "{}", ended.stderr);
+    assert_eq!(scene.parked().await?, 1);
+    let granted = scene.model.refresh_token("1").context("no refresh token")?;
+    assert!(!ended.stderr.contains(&granted));
+
+    scene.bring_the_database_back().await?;
+    let next = scene.defined.fleet.worker().await?;
+    eventually("the parked answer is stored", PATIENCE, async || {
+        let stored = scene.defined.fleet.stored(1).await?;
+        ensure!(stored.generation() == 1, "its generation is {}", stored.generation());
+        Ok(())
+    })
+    .await?;
+    scene.defined.fleet.vhost.until_drained(PATIENCE).await?;
+    next.stop().await?;
+    assert_eq!((scene.model.calls("1"), scene.model.grants("1")), (1, 1), "it was asked once");
+    // With this very token the next refresh works.
+    scene.defined.come_due().await?;
+    assert_eq!(scene.defined.refresh(1).await?, ["refreshed"]);
+    assert_eq!((scene.model.grants("1"), scene.model.reuse_detections("1")), (2, 0));
+    scene.dissolve().await
+}
+
+#[tokio::test]
+async fn a_parked_answer_that_no_key_opens_goes_to_the_dead_letters() -> Result<()> {
+    let mut scene = Scene::set().await?;
+    let _ = scene.lose_the_database().await?.with_code(0)?;
+    assert_eq!(scene.parked().await?, 1);
+    scene.bring_the_database_back().await?;
+    scene.give_key("k2").await?;
+    let next = scene.defined.fleet.worker().await?;
+    eventually("the answer is put aside", PATIENCE, async || {
+        let dead = scene.defined.fleet.vhost.ready_messages(DEAD_LETTER_QUEUE).await?;
+        ensure!(dead == 1, "{dead} dead letters");
+        Ok(())
+    })
+    .await?;
+    let letters = scene.defined.fleet.take_dead_letters(1).await?;
+    assert_eq!(letters[0].headers["x-freshet-reason"], "unreadable_secret");
+    assert!(letters[0].headers["x-freshet-detail"].contains("`k1`"), "{:?}", letters[0].headers);
+    next.stop().await?;
+    assert_eq!(scene.defined.fleet.stored(1).await?.generation(), 0);
+    // Nobody knows which refresh token is good.
+    let lapse =
+        "UPDATE token_refresh SET lease_until = UTC_TIMESTAMP(6) - INTERVAL 1 MINUTE, queued_until = NULL";
+    scene.defined.fleet.execute(lapse, []).await?;
+    assert_eq!(scene.defined.refresh(1).await?, ["failed"]);
+    let ours = scene.defined.fleet.stored(1).await?.ours.context("not enrolled")?;
+    assert_eq!(ours.state, "quarantined");
+    assert_eq!(scene.model.calls("1"), 1);
+    scene.dissolve().await
+}
+
+#[tokio::test]
+async fn without_a_key_the_start_and_the_end_say_what_is_lost() -> Result<()> {
+    let mut scene = Scene::set().await?;
+    scene.defined.fleet.environment.remove("FRESHET_ENCRYPTION__KEY_FILE");
+    let ended = scene.lose_the_database().await?.with_code(1)?;
+    for words in ["its refresh tokens rotate, and encryption.key_file has no primary key", "cannot be parked"]
+    {
+        assert!(ended.stderr.contains(words), "no `{words}` in {}", ended.stderr);
+    }
+    scene.bring_the_database_back().await?;
+    assert_eq!(scene.parked().await?, 0);
+    // Its message came back; whoever takes it finds the call and does not repeat it.
+    let lapse = "UPDATE token_refresh SET lease_until = UTC_TIMESTAMP(6) - INTERVAL 1 MINUTE";
+    scene.defined.fleet.execute(lapse, []).await?;
+    let reports = scene.defined.fleet.work_off(1).await?;
+    assert_eq!(reports[0].outcome.as_str(), "failed");
+    assert_eq!(scene.model.calls("1"), 1);
+    scene.dissolve().await
+}
+
+#[tokio::test]
+async fn an_answer_that_nobody_can_read_stays_on_the_row_under_the_key() -> Result<()> {
+    let scene = Scene::set().await?;
+    scene.model.script("1", [Fault::without("access_token")]);
+    assert_eq!(scene.defined.refresh(1).await?, ["failed"]);
+    let ours = scene.defined.fleet.stored(1).await?.ours.context("not enrolled")?;
+    assert_eq!(ours.state, "quarantined");
+    let sealed = "UPDATE token_refresh SET failures = failures WHERE kept_answer LIKE 'freshet:1:k1:%'";
+    assert_eq!(scene.defined.fleet.execute(sealed, []).await?, 1);
+    // Looked at again it is as unreadable as before, and nobody is called.
+    scene.defined.retry().await?;
+    assert_eq!(scene.model.calls("1"), 1);
+    assert_eq!(scene.defined.fleet.execute(sealed, []).await?, 1);
+    scene.dissolve().await
+}

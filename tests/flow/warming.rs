@@ -1,0 +1,114 @@
+//! Redis loses everything, and is filled again without a call to any provider.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use fred::prelude::KeysInterface;
+use freshet_tests::environment;
+use freshet_tests::fleet::{PATIENCE, RunningWorker, TestFleet};
+use freshet_tests::waiting::eventually;
+
+/// Enough for several pages; a person may ask for more.
+const CONNECTIONS: i64 = 2_500;
+
+/// How many digits the statement that writes them counts with.
+const DIGITS: &str = "(SELECT 0 AS d UNION ALL SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3 UNION ALL SELECT 4 \
+     UNION ALL SELECT 5 UNION ALL SELECT 6 UNION ALL SELECT 7 UNION ALL SELECT 8 UNION ALL SELECT 9)";
+
+/// Connections `1..=count` with tokens that are good for hours, stored by this fleet as generation 3; nothing is due.
+async fn refreshed_fleet(count: i64) -> Result<TestFleet> {
+    let mut fleet = TestFleet::found().await?;
+    fleet.environment.insert("FRESHET_REDIS__CHECK_EVERY".into(), "200ms".into());
+    let numbers = format!(
+        "(SELECT 1 + a.d + 10 * b.d + 100 * c.d + 1000 * e.d + 10000 * f.d AS i \
+         FROM {DIGITS} a, {DIGITS} b, {DIGITS} c, {DIGITS} e, {DIGITS} f)"
+    );
+    for statement in [
+        "INSERT INTO ie_appinstall_connection (id, isActive, accessToken, accessTokenExpiryAt, inputFields) \
+         SELECT i, 'active', CONCAT('token-', i), UTC_TIMESTAMP(6) + INTERVAL 5 HOUR, \
+           '{\"x-integration-id\":\"a\",\"x-integration-token\":\"b\"}'",
+        "INSERT INTO channels (id, connectionId, account_id, channel_id, integrationType, additionalDetails) \
+         SELECT i, i, i, 'main', '15', '{}'",
+        "INSERT INTO token_refresh (connection_id, generation) SELECT i, 3",
+    ] {
+        fleet.execute(&format!("{statement} FROM {numbers} AS numbers WHERE i <= ?"), [count.into()]).await?;
+    }
+    Ok(fleet)
+}
+
+/// Waits until the token of every connection can be read, the newest of all as well as the first.
+async fn until_filled(fleet: &TestFleet, count: i64, worker: &RunningWorker) -> Result<()> {
+    let client = fleet.keys.client();
+    let key = |name: String| format!("{}{name}", fleet.keys.prefix());
+    eventually("the cache is filled", PATIENCE, async || {
+        let state: Option<String> = client.get(key("freshet:warm".into())).await?;
+        ensure!(state.as_deref() == Some("warm"), "it is {state:?}, {} jobs", worker.reports().len());
+        Ok(())
+    })
+    .await?;
+    let wanted: Vec<i64> = (1..=count).collect();
+    for ids in wanted.chunks(1_000) {
+        let keys: Vec<String> = ids.iter().map(|id| key(format!("connectionAccessToken_{id}"))).collect();
+        let tokens: Vec<Option<String>> = client.mget(keys).await?;
+        for (id, token) in ids.iter().zip(tokens) {
+            ensure!(token.with_context(|| format!("no token of {id}"))? == format!("token-{id}"));
+        }
+        let keys: Vec<String> = ids.iter().map(|id| key(format!("connectionDetail_{id}"))).collect();
+        let details: Vec<Option<String>> = client.mget(keys).await?;
+        ensure!(details.iter().all(Option::is_some), "details are missing");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+#[expect(clippy::print_stdout, reason = "how long it took is what a person who asks for more wants to know")]
+async fn a_redis_that_lost_everything_is_filled_by_one_worker_without_a_call() -> Result<()> {
+    let count = match environment::optional(environment::WARM_CONNECTIONS) {
+        Some(count) => count.parse().context("the number of connections is none")?,
+        None => CONNECTIONS,
+    };
+    let fleet = refreshed_fleet(count).await?;
+    fleet.lose_redis().await?;
+    let (first, second) = (fleet.worker().await?, fleet.worker().await?);
+    until_filled(&fleet, count, &first).await?;
+    // Once more, under workers that run.
+    let lost = Instant::now();
+    fleet.lose_redis().await?;
+    until_filled(&fleet, count, &first).await?;
+    let took = lost.elapsed();
+    println!("{count} connections are readable again after {took:?}");
+    assert!(took < Duration::from_secs(30), "{took:?}");
+    for worker in [first, second] {
+        worker.stop().await?;
+    }
+    assert_eq!(fleet.calls().len(), 0);
+    fleet.dissolve().await
+}
+
+#[tokio::test]
+async fn what_is_newer_in_redis_than_in_mysql_stays() -> Result<()> {
+    let fleet = refreshed_fleet(3).await?;
+    fleet.lose_redis().await?;
+    let client = fleet.keys.client();
+    let key = |name: &str| format!("{}{name}", fleet.keys.prefix());
+    for (name, value) in [
+        ("freshet:generation:2", "4"),
+        ("connectionAccessToken_2", "newer"),
+        ("connectionDetail_3", "[\"renewed\"]"),
+    ] {
+        let _: () = client.set(key(name), value, None, None, false).await?;
+    }
+    let worker = fleet.worker().await?;
+    eventually("the cache is filled", PATIENCE, async || {
+        let state: Option<String> = client.get(key("freshet:warm")).await?;
+        ensure!(state.as_deref() == Some("warm"), "it is {state:?}");
+        Ok(())
+    })
+    .await?;
+    worker.stop().await?;
+    let cache = fleet.cache().await?;
+    assert_eq!(cache["connectionAccessToken_1"].value, "token-1");
+    assert_eq!(cache["connectionAccessToken_2"].value, "newer");
+    assert_eq!(cache["connectionDetail_3"].value, "[\"renewed\"]");
+    fleet.dissolve().await
+}

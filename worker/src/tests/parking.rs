@@ -1,0 +1,212 @@
+//! Answers that cannot be stored, or cannot be read: none of them is lost.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::TimeDelta;
+use freshet_shared::adapters::database::{Database, Sealing};
+use freshet_shared::adapters::embedded::clock::SeededRandomness;
+use freshet_shared::domain::connection::{ConnectionId, ConnectionState, Generation};
+use freshet_shared::domain::lane::Lane;
+use freshet_shared::domain::message::ParkedMessage;
+use freshet_shared::domain::outcome::{Disposition, Outcome, Skip};
+use freshet_shared::domain::provider::ProviderSettings;
+use freshet_shared::domain::provider::answer::ProviderAnswer;
+use freshet_shared::domain::provider::catalogue::Providers;
+use freshet_shared::domain::provider::request::ProviderRequest;
+use freshet_shared::domain::sealing::KeyRing;
+use freshet_shared::domain::secret::Secret;
+use freshet_shared::ports::provider::{CallError, ProviderCaller};
+use sea_orm::{DatabaseTransaction, TransactionTrait};
+use tokio_util::sync::CancellationToken;
+
+use super::rotating::{self, DEFINITION, GRANT, STRICT, failed, refresh_token, refreshed};
+use super::{Bench, message};
+use crate::parked::store_parked;
+use crate::refresh::refresh;
+
+/// A bench with a key.
+async fn bench(definition: &str, rotation: &str, secrets: &[&str]) -> Bench {
+    let mut bench = rotating::bench(definition, rotation, secrets).await;
+    let keys = "primary = \"k1\"\n[keys]\nk1 = \"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\"";
+    let keys = KeyRing::parse("keys.toml", &Secret::new(keys)).ok().unwrap();
+    let sealing = Sealing::new(keys, Arc::new(SeededRandomness::new(1)));
+    let sealed = bench.database.clone().with_sealing(Some(Arc::new(sealing)));
+    Arc::get_mut(&mut bench.refresher).unwrap().store = Arc::new(sealed);
+    bench
+}
+
+#[tokio::test]
+async fn without_a_key_no_answer_stands_in_our_tables() {
+    let wrong = DEFINITION.replace("\"/access_token\"", "\"/acces_token\"");
+    let bench = rotating::bench(&wrong, STRICT, &["s"]).await;
+    bench.provider.answer(200, GRANT);
+    let failure = failed(&bench).await;
+    assert_eq!(failure.state, ConnectionState::Quarantined);
+    assert!(!failure.failure.detail.contains("kept"), "{}", failure.failure.detail);
+    assert_eq!(bench.number("SELECT COUNT(*) FROM token_refresh WHERE kept_answer IS NULL").await, 1);
+}
+
+/// Grants, and takes the database away meanwhile: its only connection is held.
+struct TakesTheDatabase {
+    database: Database,
+    held: Mutex<Option<DatabaseTransaction>>,
+    last_call: CancellationToken,
+    body: &'static str,
+}
+
+#[async_trait]
+impl ProviderCaller for TakesTheDatabase {
+    async fn call(&self, _request: &ProviderRequest) -> Result<ProviderAnswer, CallError> {
+        let transaction = self.database.connection().begin().await.unwrap();
+        *self.held.lock().unwrap() = Some(transaction);
+        self.last_call.cancel();
+        Ok(ProviderAnswer { status: 200, retry_after: None, body: self.body.as_bytes().to_vec().into() })
+    }
+}
+
+/// A bench whose provider answers with `body` in the last moment before the end, with the database away.
+fn away_at_the_end(mut bench: Bench, body: &'static str) -> (Bench, Arc<TakesTheDatabase>) {
+    let caller = Arc::new(TakesTheDatabase {
+        database: bench.database.clone(),
+        held: Mutex::new(None),
+        last_call: bench.refresher.last_call.clone(),
+        body,
+    });
+    Arc::get_mut(&mut bench.refresher).unwrap().caller = caller.clone();
+    (bench, caller)
+}
+
+async fn parked(bench: &Bench, caller: &TakesTheDatabase) -> Vec<u8> {
+    let outcome = refreshed(bench, 0).await;
+    assert_eq!((&outcome, outcome.disposition()), (&Outcome::Parked, Disposition::Acknowledge));
+    // The process is gone, and with it the commit that it had begun: what waits for the database gives up.
+    let let_it_run = async || {
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+    };
+    let_it_run().await;
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(11)).await;
+    let_it_run().await;
+    tokio::time::resume();
+    let held = caller.held.lock().unwrap().take();
+    held.unwrap().rollback().await.unwrap();
+    let parked = bench.parking.parked();
+    assert_eq!(parked.len(), 1);
+    let (provider, answer) = &parked[0];
+    ParkedMessage::new(answer.connection_id, answer.generation, provider.clone(), String::new()).encode()
+}
+
+/// The next process's: nothing about it is ending.
+fn next_process(mut bench: Bench) -> Bench {
+    Arc::get_mut(&mut bench.refresher).unwrap().last_call = CancellationToken::new();
+    bench
+}
+
+#[tokio::test]
+async fn an_answer_that_the_database_does_not_take_in_time_is_parked_and_stored_by_the_next_worker() {
+    let (bench, caller) = away_at_the_end(bench(DEFINITION, STRICT, &["s"]).await, GRANT);
+    let message = parked(&bench, &caller).await;
+    assert_eq!(refresh_token(&bench).await, "first");
+    let bench = next_process(bench);
+    let outcome = store_parked(&bench.refresher, &message).await;
+    assert_eq!(outcome.as_str(), "refreshed");
+    let loaded = bench.load(1).await;
+    assert_eq!((loaded.generation, loaded.attempt_sent_at), (Generation(1), None));
+    assert_eq!(refresh_token(&bench).await, "second");
+    assert_eq!(bench.cached(1).as_deref(), Some("new"));
+    assert_eq!(bench.events.last().iter().map(|event| event.id()).collect::<Vec<_>>(), ["1:1:refreshed"]);
+    // It comes again where its acknowledgement was lost.
+    assert_eq!(store_parked(&bench.refresher, &message).await, Outcome::Stale);
+    assert_eq!(bench.load(1).await.generation, Generation(1));
+}
+
+#[tokio::test]
+async fn a_parked_answer_ends_a_quarantine_and_gives_way_to_a_merchant_who_authorised_again() {
+    for (sql, expected, token) in [
+        ("UPDATE token_refresh SET state = 'quarantined', failures = 1", "refreshed", "second"),
+        ("UPDATE ie_appinstall_connection SET refreshToken = 'reconnected'", "stale", "reconnected"),
+        ("UPDATE token_refresh SET generation = 7", "stale", "first"),
+    ] {
+        let (bench, caller) = away_at_the_end(bench(DEFINITION, STRICT, &["s"]).await, GRANT);
+        let message = parked(&bench, &caller).await;
+        bench.execute(sql).await;
+        let bench = next_process(bench);
+        assert_eq!(store_parked(&bench.refresher, &message).await.as_str(), expected, "{sql}");
+        assert_eq!(refresh_token(&bench).await, token, "{sql}");
+        if expected == "refreshed" {
+            assert_eq!(bench.load(1).await.state, ConnectionState::Active);
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_nobody_can_read_is_parked_too_and_kept_on_the_row() {
+    let (bench, caller) = away_at_the_end(bench(DEFINITION, STRICT, &["s"]).await, "<html>");
+    let message = parked(&bench, &caller).await;
+    let bench = next_process(bench);
+    let outcome = store_parked(&bench.refresher, &message).await;
+    let Outcome::Failed(failed) = &outcome else { panic!("{outcome:?}") };
+    assert_eq!(failed.state, ConnectionState::Quarantined);
+    let kept = bench.refresher.store.kept_answer(ConnectionId(1)).await.unwrap().unwrap();
+    assert_eq!(kept.answer.body.as_slice(), b"<html>");
+}
+
+#[tokio::test]
+async fn what_is_no_parked_answer_goes_to_the_dead_letters() {
+    let bench = bench(DEFINITION, STRICT, &["s"]).await;
+    let unknown = ParkedMessage::new(ConnectionId(1), Generation(0), "fynd".into(), String::new()).encode();
+    for (body, reason) in
+        [(b"{".to_vec(), "not_json"), (b"{}".to_vec(), "invalid_field"), (unknown, "not_an_answer")]
+    {
+        let outcome = store_parked(&bench.refresher, &body).await;
+        let Outcome::Undecodable(error) = &outcome else { panic!("{outcome:?}") };
+        assert_eq!(error.reason(), reason);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_a_wrong_definition_did_not_read_is_used_without_a_call_once_it_is_corrected() {
+    let wrong = DEFINITION.replace("\"/access_token\"", "\"/acces_token\"");
+    let bench = bench(&wrong, STRICT, &["s"]).await;
+    bench.provider.answer(200, GRANT);
+    let failure = failed(&bench).await;
+    assert_eq!(failure.state, ConnectionState::Quarantined);
+    assert!(failure.failure.detail.contains("the answer is kept"), "{}", failure.failure.detail);
+    let sealed = "SELECT COUNT(*) FROM token_refresh WHERE kept_answer LIKE 'freshet:1:k1:%'";
+    assert_eq!(bench.number(sealed).await, 1);
+    let told = "SELECT COUNT(*) FROM refresh_attempt WHERE failure_detail LIKE '%the answer is kept%'";
+    assert_eq!(bench.number(told).await, 1);
+    bench.clock.advance(TimeDelta::minutes(16));
+    let waiting = Outcome::Skipped(Skip::Waiting(ConnectionState::Quarantined));
+    assert_eq!(refreshed(&bench, 0).await, waiting);
+
+    let settings: BTreeMap<String, ProviderSettings> = BTreeMap::new();
+    let right = DEFINITION.replace("ROTATION", STRICT);
+    let providers = Providers::new(&[("rotating.toml".into(), right)], &settings).unwrap();
+    let mut bench = bench;
+    Arc::get_mut(&mut bench.refresher).unwrap().providers = providers;
+    bench.clock.advance(TimeDelta::minutes(16));
+    let outcome = refresh(&bench.refresher, &message(1, 0, Lane::Early), false).await;
+    assert_eq!(outcome.as_str(), "refreshed");
+    assert_eq!(bench.provider.calls().len(), 1);
+    assert_eq!(refresh_token(&bench).await, "second");
+    assert!(bench.refresher.store.kept_answer(ConnectionId(1)).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn an_answer_is_not_used_for_another_refresh_token_than_the_one_that_was_spent() {
+    let wrong = DEFINITION.replace("\"/access_token\"", "\"/acces_token\"");
+    let bench = bench(&wrong, STRICT, &["s"]).await;
+    bench.provider.answer(200, GRANT);
+    failed(&bench).await;
+    bench.execute("UPDATE ie_appinstall_connection SET refreshToken = 'reconnected'").await;
+    bench.clock.advance(TimeDelta::minutes(16));
+    bench.provider.answer(503, "");
+    assert_eq!(refreshed(&bench, 0).await.as_str(), "failed");
+    assert_eq!(bench.provider.calls().len(), 2);
+}

@@ -25,6 +25,7 @@ mod mysql_account;
 mod oauth_server;
 mod parking;
 mod private_services;
+mod privileges;
 mod processes;
 mod providers_command;
 mod queue;

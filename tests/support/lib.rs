@@ -11,6 +11,7 @@ pub mod management;
 pub mod model_provider;
 pub mod monitoring;
 pub mod otlp;
+pub mod provider_calls;
 pub mod services;
 pub mod smoke;
 pub mod waiting;

@@ -27,6 +27,6 @@ pub(crate) use guard::Guard;
 pub use mariadb::MariaDb;
 pub use oauth::OAuthServer;
 pub use private::PrivateServices;
-pub(crate) use programs::ending_with_us;
+pub use programs::{ending_with_us, require as require_program};
 pub use rabbitmq::RabbitMq;
 pub use redis::Redis;

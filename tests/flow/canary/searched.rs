@@ -35,6 +35,7 @@ impl Searched {
             .collect()
     }
 
+    #[expect(clippy::panic, reason = "an assertion with a word on what was found, and where")]
     pub(super) fn assert_none_in(&self, place: &str, bytes: &[u8]) {
         for text in texts(bytes) {
             let found = self.0.iter().find_map(|(name, form)| Some((name, text.find(form)?)));

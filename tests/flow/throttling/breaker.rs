@@ -20,6 +20,7 @@ async fn while_a_provider_fails_for_all_it_is_only_probed_and_no_connection_pays
         ("FRESHET_RETRY__SHORTEST", "500ms"),
         ("FRESHET_RETRY__LONGEST", "1s"),
         ("FRESHET_WORKER__CONCURRENCY", "4"),
+        ("FRESHET_TELEMETRY__FILTER", "info"),
     ] {
         fleet.set(name, value);
     }

@@ -29,6 +29,7 @@ GRANT ALL PRIVILEGES ON *.* TO `freshet`@`127.0.0.1` WITH GRANT OPTION;
 pub struct MariaDb {
     instance: Instance,
     port: u16,
+    options: Vec<String>,
 }
 
 impl MariaDb {
@@ -40,8 +41,13 @@ impl MariaDb {
 
     /// Prepares a data folder and starts a server on a free port.
     pub async fn start() -> Result<Self> {
-        let mut mariadb =
-            Self { instance: Instance::create("mariadb", Root::of_environment())?, port: free_port()? };
+        Self::start_with(&[]).await
+    }
+
+    /// The same with more of the server's options, e.g. `--innodb-buffer-pool-size=1G`; they win over ours.
+    pub async fn start_with(options: &[String]) -> Result<Self> {
+        let (instance, port) = (Instance::create("mariadb", Root::of_environment())?, free_port()?);
+        let mut mariadb = Self { instance, port, options: options.to_vec() };
         mariadb.instance.folder().write("users.sql", USERS)?;
         mariadb.install().await?;
         mariadb.launch().await?;
@@ -102,7 +108,8 @@ impl MariaDb {
             .args([file("socket", "mariadb.sock"), file("pid-file", "mariadb.pid"), file("init-file", "users.sql")])
             .args(["--character-set-server=utf8mb4", "--max-connections=500", "--innodb-buffer-pool-size=128M"])
             // Commits survive SIGKILL of the server; only a crash of the machine would lose a second of them.
-            .arg("--innodb-flush-log-at-trx-commit=2");
+            .arg("--innodb-flush-log-at-trx-commit=2")
+            .args(&self.options);
         let url = self.url();
         self.instance.launch(command, async || answers(&url).await).await
     }

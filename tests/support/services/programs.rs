@@ -19,13 +19,14 @@ pub(super) fn find(program: &str) -> Option<PathBuf> {
         .find(|candidate| candidate.is_file())
 }
 
-pub(super) fn require(program: &str, package: &str) -> Result<PathBuf> {
+/// Where a program is, or an error that names the package it comes with.
+pub fn require(program: &str, package: &str) -> Result<PathBuf> {
     find(program).with_context(|| format!("{program} is not installed: install the package {package}"))
 }
 
 /// A command that the kernel kills when the thread that spawned it ends. Without `setpriv` (util-linux) the guard
 /// alone does it.
-pub(crate) fn ending_with_us(program: impl Into<PathBuf>) -> Command {
+pub fn ending_with_us(program: impl Into<PathBuf>) -> Command {
     let program = program.into();
     match find("setpriv") {
         Some(setpriv) => {

@@ -18,6 +18,7 @@ pub mod permit;
 pub mod pool;
 pub mod refresh;
 mod repairing;
+mod sizes;
 mod storing;
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use super::error::{during, given_up};
 use super::scan::has_channel;
 use super::sealed::unreadable_secret;
 use super::table::{Channels, Connection, ProviderControl, TokenRefresh};
+use super::together::{FLIGHTS, MOST};
 use super::value::{from_json, id, number_or_text};
 use crate::adapters::grouping::Grouping;
 use crate::domain::channel::Channel;
@@ -25,10 +26,6 @@ use crate::ports::store::{Attempt, Commit, Committed, FailureRecord, RefreshStor
 
 const LOAD: &str = "load a connection";
 const CHANNELS: &str = "read a connection's channels";
-
-/// Round trips of each kind under way at a time, and rows in one of them at most.
-const FLIGHTS: usize = 3;
-const MOST: usize = 256;
 
 /// Gathers what jobs want to read.
 pub(super) struct Reads {
@@ -92,7 +89,7 @@ impl RefreshStore for Database {
     }
 
     async fn begin_attempt(&self, attempt: &Attempt) -> Result<bool, StoreError> {
-        self.open_attempt(attempt).await
+        self.open_attempt(attempt.clone()).await
     }
 
     async fn commit(&self, commit: &Commit) -> Result<Committed, StoreError> {
@@ -100,11 +97,11 @@ impl RefreshStore for Database {
     }
 
     async fn record_failure(&self, failure: &FailureRecord) -> Result<bool, StoreError> {
-        self.store_failure(failure).await
+        self.store_failure(failure.clone()).await
     }
 
     async fn release(&self, release: &Release) -> Result<(), StoreError> {
-        self.end_claim(release).await
+        self.end_claim(*release).await
     }
 }
 

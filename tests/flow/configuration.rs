@@ -128,7 +128,15 @@ async fn what_only_producer_and_worker_need_is_checked_before_any_server_is_aske
         }
     }
     is_refused(WORKER, None, &[("FRESHET_REDIS__URL", "http://:s3cret@redis")], &["redis.url", "redis://"])
-        .await
+        .await?;
+    // Pools that contradict each other.
+    is_refused(
+        WORKER,
+        None,
+        &[("FRESHET_DATABASE__MAX_CONNECTIONS", "5")],
+        &["database.max_connections: ", "worker.concurrency = 128"],
+    )
+    .await
 }
 
 #[tokio::test]

@@ -6,11 +6,15 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use chrono::TimeDelta;
 use freshet_shared::adapters::database::{Database, DatabaseSettings};
-use freshet_shared::domain::connection::{ConnectionId, Generation, LoadedConnection};
+use freshet_shared::domain::connection::{ConnectionId, ConnectionState, Generation, LoadedConnection};
+use freshet_shared::domain::failure::{Failure, FailureClass};
 use freshet_shared::domain::secret::Secret;
-use freshet_shared::ports::store::{Commit, Committed, RefreshStore, StoreError};
+use freshet_shared::ports::queue::{TRACEPARENT, TraceContext};
+use freshet_shared::ports::store::{
+    Attempt, Commit, Committed, FailureRecord, Recovered, RefreshStore, Release, StoreError,
+};
 use freshet_tests::fleet::{NewConnection, TestFleet, now};
-use sea_orm::{ConnectionTrait, DbBackend, Statement};
+use sea_orm::{ConnectionTrait, DbBackend, Statement, TransactionTrait};
 use tokio::task::JoinSet;
 
 /// Text that JSON, SQL and careless columns like to change.
@@ -43,16 +47,28 @@ fn commit(loaded: &LoadedConnection, token: &str) -> Commit {
     }
 }
 
-/// All at once, so that they go together. In the order of the given commits.
 async fn store_together(
     database: &Arc<Database>,
     commits: Vec<Commit>,
 ) -> Result<Vec<Result<Committed, StoreError>>> {
-    let count = commits.len();
+    together(database, commits, |database, commit| async move { database.commit(&commit).await }).await
+}
+
+/// All at once, so that they go together. The answers in the order of the rows.
+async fn together<R, A, F>(
+    database: &Arc<Database>,
+    rows: Vec<R>,
+    write: impl Fn(Arc<Database>, R) -> F,
+) -> Result<Vec<A>>
+where
+    A: Send + 'static,
+    F: Future<Output = A> + Send + 'static,
+{
+    let count = rows.len();
     let mut jobs = JoinSet::new();
-    for (place, commit) in commits.into_iter().enumerate() {
-        let database = database.clone();
-        jobs.spawn(async move { (place, database.commit(&commit).await) });
+    for (place, row) in rows.into_iter().enumerate() {
+        let answer = write(database.clone(), row);
+        jobs.spawn(async move { (place, answer.await) });
     }
     let mut answers: Vec<_> = (0..count).map(|_| None).collect();
     while let Some(job) = jobs.join_next().await {
@@ -262,6 +278,259 @@ async fn what_is_read_together_is_each_ones_own() -> Result<()> {
                 );
             }
         }
+    }
+    fleet.dissolve().await
+}
+
+#[tokio::test]
+async fn a_row_that_somebody_holds_a_lock_on_keeps_nobody_else_waiting() -> Result<()> {
+    const COUNT: i64 = 200;
+    const HELD: i64 = 77;
+    let fleet = fleet_of(COUNT).await?;
+    let database = connect(&fleet).await?;
+    let mut commits = Vec::new();
+    for id in 1..=COUNT {
+        let loaded = database.load(ConnectionId(id), "fynd", Some("15")).await?.context("no row")?;
+        commits.push(commit(&loaded, &format!("new {id}")));
+    }
+    let held = commits[HELD as usize - 1].clone();
+    let platform = fleet.database.connect().await?;
+    let holding = platform.begin().await?;
+    let hold = "SELECT id FROM ie_appinstall_connection WHERE id = 77 FOR UPDATE";
+    holding.query_one_raw(Statement::from_string(DbBackend::MySql, hold)).await?;
+    let answers = store_together(&database, commits).await?;
+    for (answer, id) in answers.into_iter().zip(1..) {
+        match id {
+            HELD => ensure!(matches!(answer, Err(StoreError::Unavailable { .. })), "{answer:?}"),
+            _ => assert_eq!(answer, Ok(Committed::Applied(Generation(1))), "{id}"),
+        }
+    }
+    holding.rollback().await?;
+    let again = store_together(&database, vec![held]).await?;
+    assert_eq!(again, [Ok(Committed::Applied(Generation(1)))]);
+    platform.close().await?;
+    fleet.dissolve().await
+}
+
+const TRACE_ID: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+
+fn failure(id: i64, detail: &str) -> FailureRecord {
+    FailureRecord {
+        connection_id: ConnectionId(id),
+        generation: Generation(0),
+        failure: Failure::new(FailureClass::ServerError, detail),
+        at: now(),
+        next_attempt_at: now() + TimeDelta::minutes(id),
+        state: ConnectionState::Active,
+        is_standing_kept: false,
+        grant_failures: 2,
+        is_counted: true,
+        is_attempt_open: false,
+        fingerprint: None,
+        trace: TraceContext::from([(TRACEPARENT.to_owned(), format!("00-{TRACE_ID}-00f067aa0ba902b7-01"))]),
+        known_attempts: vec!["mine".into(), "open".into()],
+        kept_answer: None,
+    }
+}
+
+#[tokio::test]
+async fn failures_are_written_together_each_with_its_own_history() -> Result<()> {
+    const COUNT: i64 = 300;
+    let fleet = fleet_of(COUNT).await?;
+    let database = connect(&fleet).await?;
+    fleet
+        .execute(
+            "UPDATE token_refresh SET lease_owner = 'one', lease_until = UTC_TIMESTAMP(), attempt_id = 'open', \
+             attempt_grant = 'spent', attempt_sent_at = UTC_TIMESTAMP(), queued_until = UTC_TIMESTAMP(), failures = 3, \
+             generation = IF(connection_id % 10 = 1, 5, 0)",
+            [],
+        )
+        .await?;
+    let mut records: Vec<_> = (1..=COUNT).map(|id| failure(id, &format!("{ODD}{id}"))).collect();
+    for (record, id) in records.iter_mut().zip(1..) {
+        match id % 10 {
+            // The call that is open is somebody else's.
+            0 => record.known_attempts = vec!["mine".into()],
+            // Who keeps the standing asks nothing of it.
+            2 => {
+                (record.is_standing_kept, record.state) = (true, ConnectionState::Quarantined);
+                record.known_attempts.clear();
+            }
+            3 => record.is_attempt_open = true,
+            4 => record.is_counted = false,
+            5 => {
+                (record.state, record.fingerprint) = (ConnectionState::NeedsReauth, Some("as it is".into()));
+            }
+            // The column is 32 characters wide.
+            6 => record.fingerprint = Some("f".repeat(33)),
+            7 => record.failure.detail = "d".repeat(900),
+            _ => {}
+        }
+    }
+    // One of them failed twice.
+    records.push(failure(8, "once more"));
+    let answers =
+        together(
+            &database,
+            records,
+            |database, record| async move { database.record_failure(&record).await },
+        )
+        .await?;
+    assert_eq!(answers.last(), Some(&Ok(true)));
+    for (answer, id) in answers.into_iter().zip(1..=COUNT) {
+        match id % 10 {
+            0 | 1 => assert_eq!(answer, Ok(false), "{id}"),
+            6 => ensure!(matches!(answer, Err(StoreError::Refused { .. })), "{id}: {answer:?}"),
+            _ => assert_eq!(answer, Ok(true), "{id}"),
+        }
+    }
+    let count = async |condition: &str| {
+        fleet.number(&format!("SELECT COUNT(*) FROM token_refresh WHERE {condition}")).await
+    };
+    let each = COUNT / 10;
+    for (condition, expected) in [
+        // Somebody else's, moved on, refused: nothing of it was written.
+        (
+            "connection_id % 10 IN (0, 1, 6) AND failures = 3 AND failure_class IS NULL AND queued_until IS NOT NULL",
+            3 * each,
+        ),
+        (
+            "connection_id % 10 NOT IN (0, 1, 6) AND failure_class = 'server_error' AND queued_until IS NULL",
+            7 * each,
+        ),
+        ("failures = IF(connection_id % 10 IN (0, 1, 4, 6), 3, IF(connection_id = 8, 5, 4))", COUNT),
+        ("grant_failures = 2", 7 * each),
+        ("state = 'needs_reauth' AND waiting_fingerprint = 'as it is' AND connection_id % 10 = 5", each),
+        ("state <> 'active'", each),
+        ("attempt_id = 'open' AND attempt_grant = 'spent' AND attempt_sent_at IS NOT NULL", 5 * each),
+        ("lease_owner = 'one' AND lease_until IS NOT NULL", 4 * each),
+        ("last_trace LIKE '00-4bf92f3577b34da6a3ce929d0e0e4736-%'", 7 * each),
+        ("CHAR_LENGTH(failure_detail) = 500 AND connection_id % 10 = 7", each),
+        (
+            "TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(), next_attempt_at) BETWEEN 60 * connection_id - 60 AND 60 * connection_id",
+            7 * each,
+        ),
+    ] {
+        assert_eq!(count(condition).await?, expected, "{condition}");
+    }
+    assert_eq!(
+        fleet
+            .number(
+                "SELECT COUNT(*) FROM refresh_attempt a JOIN token_refresh r ON r.connection_id = a.connection_id \
+                 AND a.generation = 0 AND a.outcome = 'failed' AND a.failure_class = 'server_error' \
+                 AND r.last_trace LIKE CONCAT('00-', a.trace_id, '-%') \
+                 AND (a.failure_detail = r.failure_detail OR a.connection_id = 8)"
+            )
+            .await?,
+        7 * each + 1
+    );
+    fleet.dissolve().await
+}
+
+#[tokio::test]
+async fn of_many_who_would_spend_one_refresh_token_one_is_let() -> Result<()> {
+    const COUNT: i64 = 60;
+    let fleet = fleet_of(COUNT).await?;
+    let database = connect(&fleet).await?;
+    fleet
+        .execute(
+            "UPDATE token_refresh SET generation = IF(connection_id % 6 = 1, 1, 0), \
+             state = IF(connection_id % 6 = 2, 'quarantined', 'active'), \
+             attempt_id = IF(connection_id % 6 IN (3, 4), 'before', NULL), \
+             lease_until = IF(connection_id % 6 = 4, UTC_TIMESTAMP() + INTERVAL 1 HOUR, UTC_TIMESTAMP() - INTERVAL 1 HOUR)",
+            [],
+        )
+        .await?;
+    let mut attempts = Vec::new();
+    for round in 0..5 {
+        for id in 1..=COUNT {
+            attempts.push(Attempt {
+                connection_id: ConnectionId(id),
+                generation: Generation(0),
+                loaded_state: ConnectionState::Active,
+                loaded_attempt: matches!(id % 6, 3 | 4).then(|| "before".into()),
+                id: format!("{id} in round {round}"),
+                owner: format!("worker {round}"),
+                unknown_for: TimeDelta::zero(),
+                grant: "digest".into(),
+                lease: TimeDelta::minutes(2),
+            });
+        }
+    }
+    let ask = |attempts| {
+        together(&database, attempts, |database: Arc<Database>, attempt: Attempt| async move {
+            database.begin_attempt(&attempt).await
+        })
+    };
+    let answers = ask(attempts.clone()).await?;
+    for id in 1..=COUNT {
+        let let_go: Vec<_> = answers
+            .iter()
+            .zip(&attempts)
+            .filter(|(answer, attempt)| attempt.connection_id.0 == id && **answer == Ok(true))
+            .collect();
+        // Another generation, another state, somebody else's lease.
+        assert_eq!(let_go.len(), usize::from(!matches!(id % 6, 1 | 2 | 4)), "{id}");
+        if let [(_, attempt)] = let_go[..] {
+            let stands = format!(
+                "SELECT COUNT(*) FROM token_refresh WHERE connection_id = {id} AND attempt_id = '{}' \
+                 AND lease_owner = '{}' AND attempt_grant = 'digest' AND attempt_sent_at IS NOT NULL",
+                attempt.id, attempt.owner
+            );
+            assert_eq!(fleet.number(&stands).await?, 1, "{id}: another attempt stands");
+        }
+    }
+    assert!(answers.iter().all(Result::is_ok));
+    // Asked again because a reply was lost, each is told the same.
+    assert_eq!(ask(attempts).await?, answers);
+    fleet.dissolve().await
+}
+
+#[tokio::test]
+async fn claims_end_together_and_only_those_of_their_generation() -> Result<()> {
+    const COUNT: i64 = 90;
+    let fleet = fleet_of(COUNT).await?;
+    let database = connect(&fleet).await?;
+    fleet
+        .execute(
+            "UPDATE token_refresh SET queued_until = UTC_TIMESTAMP(), failures = 4, grant_failures = 1, \
+             failure_class = 'network', failure_detail = 'away', state = 'needs_reauth', waiting_fingerprint = 'f', \
+             attempt_id = 'open', attempt_sent_at = UTC_TIMESTAMP(), attempt_grant = 'g', \
+             generation = IF(connection_id % 3 = 1, 1, 0)",
+            [],
+        )
+        .await?;
+    let releases = (1..=COUNT).map(|id| Release {
+        connection_id: ConnectionId(id),
+        generation: Generation(0),
+        next_attempt_at: (id % 2 == 0).then(now),
+        // Of one in six, the call that is open by now was not when it was loaded.
+        recovered: (id % 3 == 2).then(|| Recovered { loaded_attempt: (id % 6 == 2).then(|| "open".into()) }),
+        trace: TraceContext::default(),
+    });
+    let answers = together(&database, releases.collect(), |database, release| async move {
+        database.release(&release).await
+    })
+    .await?;
+    assert!(answers.iter().all(Result::is_ok));
+    for (condition, expected) in [
+        ("queued_until IS NOT NULL AND generation = 1", COUNT / 3),
+        ("queued_until IS NULL AND generation = 0", COUNT / 2),
+        ("connection_id % 6 = 5 AND queued_until IS NOT NULL AND generation = 0", COUNT / 6),
+        ("next_attempt_at IS NOT NULL AND generation = 0", COUNT / 3),
+        (
+            "connection_id % 6 = 2 AND state = 'active' AND failures = 0 AND grant_failures = 0 AND failure_class IS NULL \
+             AND failure_detail IS NULL AND waiting_fingerprint IS NULL AND attempt_id IS NULL \
+             AND attempt_sent_at IS NULL AND attempt_grant IS NULL",
+            COUNT / 6,
+        ),
+        (
+            "state = 'needs_reauth' AND failures = 4 AND attempt_id = 'open' AND waiting_fingerprint = 'f'",
+            COUNT / 6 * 5,
+        ),
+    ] {
+        let query = format!("SELECT COUNT(*) FROM token_refresh WHERE {condition}");
+        assert_eq!(fleet.number(&query).await?, expected, "{condition}");
     }
     fleet.dissolve().await
 }

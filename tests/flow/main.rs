@@ -11,6 +11,7 @@ mod dev;
 mod early;
 mod egress;
 mod events;
+mod explained;
 mod fence;
 mod grouped;
 mod isolation;

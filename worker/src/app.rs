@@ -38,6 +38,7 @@ use crate::parked::run_parked;
 use crate::permit::{PermitSettings, Permits};
 use crate::pool::{Observer, PoolReport, PoolSettings, run};
 use crate::refresh::{DATABASE_PATIENCE, Refresher};
+use crate::sizes::{self, Surroundings, open_files};
 use crate::warming::{Warming, keep_warm};
 
 /// A mark outlives the calls by this much, so that it covers the commit too.
@@ -79,6 +80,14 @@ impl App {
         let broker = Configuration::required("rabbitmq.url", configuration.rabbitmq.url.as_ref())?;
         let redis = Configuration::required("redis.url", configuration.redis.url.as_ref())?;
         let providers = configuration.providers()?;
+        let surroundings = Surroundings {
+            kinds: Database::KINDS,
+            round_trips: Database::ROUND_TRIPS,
+            open_files: std::fs::read_to_string("/proc/self/limits").ok().as_deref().and_then(open_files),
+        };
+        for warning in sizes::check(configuration, &providers, surroundings)? {
+            tracing::warn!("configuration: {warning}");
+        }
         let concurrency = NonZeroU16::new(configuration.worker.concurrency)
             .ok_or_else(|| ConfigurationError::Key("worker.concurrency: must be more than 0".into()))?;
         let broker = RabbitMq::new(

@@ -21,6 +21,7 @@ pub mod permit;
 pub mod pool;
 pub mod refresh;
 mod repairing;
+mod sizes;
 mod storing;
 mod warming;
 

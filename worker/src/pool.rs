@@ -162,7 +162,9 @@ pub async fn run(
         let at_work = AtWork::begin(&settings.activity);
         jobs.spawn(async move {
             let _slot = slot;
-            observer(&at_work.0.watch(handle(&refresher, delivery, &shutdown)).await);
+            // On the heap, for a refresh is large and is moved into its task.
+            let working = Box::pin(handle(&refresher, delivery, &shutdown));
+            observer(&at_work.0.watch(working).await);
         });
         while jobs.try_join_next().is_some() {
             report.handled += 1;

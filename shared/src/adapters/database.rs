@@ -14,10 +14,12 @@ mod failure;
 mod kept_answer;
 mod lease;
 mod load;
+mod release;
 mod scan;
 mod sealed;
 mod span;
 pub mod table;
+mod together;
 mod value;
 mod watch;
 
@@ -39,15 +41,32 @@ pub struct Database {
     clock: Option<Arc<dyn Clock>>,
     reads: Arc<load::Reads>,
     commits: Arc<commit::Commits>,
+    failures: Arc<failure::Failures>,
+    attempts: Arc<attempt::Attempts>,
+    releases: Arc<release::Releases>,
 }
 
 impl Database {
+    /// Kinds of statements that refreshes have under way at the same time, each gathered by itself: loads, channels, commits,
+    /// failures, attempts and releases.
+    pub const KINDS: usize = 6;
+    /// How many of all kinds together are under way at most. Each takes a connection of the pool.
+    pub const ROUND_TRIPS: usize = 4 * together::FLIGHTS + 2 * together::RARE_FLIGHTS;
+
     /// Takes leases by this clock where the database is part of the process and has none of its own: SQLite. Without one it is
     /// the machine's.
     #[must_use]
     pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
         // What gathers for one round trip is judged by the same clock.
-        Self { clock: Some(clock), reads: Arc::default(), commits: Arc::default(), ..self }
+        Self {
+            clock: Some(clock),
+            reads: Arc::default(),
+            commits: Arc::default(),
+            failures: Arc::default(),
+            attempts: Arc::default(),
+            releases: Arc::default(),
+            ..self
+        }
     }
 
     /// The pool itself, for migrations.

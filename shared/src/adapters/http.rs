@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use reqwest::header::RETRY_AFTER;
-use reqwest::{Client, Response, redirect, retry};
+use reqwest::{Certificate, Client, Response, redirect, retry};
 use thiserror::Error;
 use tokio::time::Instant;
 use tracing::{Instrument, Span, debug};
@@ -96,6 +96,8 @@ struct Network {
     look_up: Arc<dyn LookUp>,
     /// The address from which connections go out, where it is not the system's choice.
     source: Option<IpAddr>,
+    /// Authorities that are trusted beside the system's.
+    trusted: Vec<Certificate>,
 }
 
 impl HttpCaller {
@@ -104,7 +106,7 @@ impl HttpCaller {
     /// # Errors
     /// When settings or system do not allow one.
     pub fn new(settings: HttpSettings) -> Result<Self, HttpError> {
-        Self::on(&Network { look_up: Arc::new(SystemLookUp), source: None }, settings)
+        Self::on(&Network { look_up: Arc::new(SystemLookUp), source: None, trusted: Vec::new() }, settings)
     }
 
     fn on(network: &Network, settings: HttpSettings) -> Result<Self, HttpError> {
@@ -197,6 +199,11 @@ fn client(network: &Network, settings: &HttpSettings, is_checking: bool) -> Resu
         .user_agent(settings.user_agent.as_str())
         .connect_timeout(settings.connect_timeout)
         .pool_idle_timeout(KEEP_IDLE_CONNECTIONS)
+        // One connection of HTTP/2 carries all calls to a host. Should it be dead, without a word from the network, each call
+        // would wait for its whole time, and the next ones too. So calls that wait ask whether somebody is there.
+        .http2_keep_alive_interval(settings.connect_timeout)
+        .http2_keep_alive_timeout(settings.connect_timeout)
+        .tls_certs_merge(network.trusted.iter().cloned())
         .dns_resolver(Resolver { look_up: network.look_up.clone(), is_checking })
         .local_address(network.source)
         .https_only(is_checking)

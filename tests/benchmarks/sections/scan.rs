@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use chrono::TimeDelta;
+use freshet_producer::leadership::Leadership;
 use freshet_producer::scan::Target;
 use freshet_shared::adapters::system::SystemClock;
 use freshet_shared::domain::lane::Lane;
@@ -110,7 +111,8 @@ async fn page(stage: &Stage, due: Due) -> Result<f64> {
 
 /// Milliseconds of what a producer does every minute in vain.
 async fn nothing_due(stage: &Stage) -> Result<f64> {
-    let producer = freshet_producer::app::App::build(&stage.configuration()?).await?;
+    let producer =
+        freshet_producer::app::App::build(&stage.configuration()?, Leadership::without_election()).await?;
     let mut times = Vec::new();
     for _ in 0..PAGES {
         let started = Instant::now();
@@ -127,7 +129,8 @@ async fn nothing_due(stage: &Stage) -> Result<f64> {
 async fn scan_and_publish(stage: &Stage, count: u64) -> Result<f64> {
     let configuration = stage.configuration()?;
     let (report, took) = super::on_all_cores(async move {
-        let producer = freshet_producer::app::App::build(&configuration).await?;
+        let producer =
+            freshet_producer::app::App::build(&configuration, Leadership::without_election()).await?;
         // Opens the connection to the broker.
         producer.once(Target::NextAttempts).await?;
         let started = Instant::now();

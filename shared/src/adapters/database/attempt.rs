@@ -1,47 +1,120 @@
 //! The journal: a call that spends a refresh token is written down before it is sent.
+//!
+//! Each row carries its own preconditions, and whoever matches it holds the lease. All its times are the database's, for
+//! workers' clocks differ. Repeating it only moves them, so that a reply of the database's may be lost. Who is not told so has nothing to send.
 
-use chrono::TimeDelta;
-use sea_orm::ConnectionTrait;
-use sea_orm::sea_query::{Cond, Expr, ExprTrait, Query};
+mod alone;
+
+pub(super) use alone::no_other_attempt;
+use futures_util::FutureExt;
+use sea_orm::{ConnectionTrait, DbBackend, DbErr};
+use serde_json::json;
 
 use super::Database;
-use super::error::during;
-use super::table::TokenRefresh;
+use super::error::{during, given_up};
+use super::together::{MOST, RARE_FLIGHTS, Writing, places, write_all};
+use crate::adapters::grouping::Grouping;
 use crate::ports::store::{Attempt, StoreError};
 
+const OPERATION: &str = "write a call down before it is sent";
+
+/// Gathers calls that are about to be sent.
+pub(super) struct Attempts(Grouping<Attempt, Result<bool, StoreError>>);
+
+impl Default for Attempts {
+    fn default() -> Self {
+        Self(Grouping::new(RARE_FLIGHTS, MOST))
+    }
+}
+
+macro_rules! with_rows {
+    ($before:literal, $after:literal) => {
+        concat!(
+            $before,
+            " JSON_TABLE(?, '$[*]' COLUMNS (\
+                place FOR ORDINALITY, \
+                id BIGINT PATH '$.id' ERROR ON ERROR, \
+                generation BIGINT PATH '$.generation' ERROR ON ERROR, \
+                loaded_state LONGTEXT PATH '$.loaded_state' ERROR ON ERROR, \
+                loaded_attempt LONGTEXT PATH '$.loaded_attempt' ERROR ON ERROR, \
+                attempt LONGTEXT PATH '$.attempt' ERROR ON ERROR, \
+                owner LONGTEXT PATH '$.owner' ERROR ON ERROR, \
+                lease_us BIGINT PATH '$.lease_us' ERROR ON ERROR, \
+                unknown_us BIGINT PATH '$.unknown_us' ERROR ON ERROR, \
+                spent LONGTEXT PATH '$.spent' ERROR ON ERROR\
+            )) AS new \
+            JOIN token_refresh AS ours ON ours.connection_id = new.id AND ours.generation = new.generation ",
+            $after
+        )
+    };
+}
+
+/// Compared byte by byte: the collations of the row and of the parameter may differ.
+const UPDATE: &str = with_rows!(
+    "UPDATE",
+    "AND CAST(ours.state AS BINARY) = CAST(new.loaded_state AS BINARY) AND (\
+        CAST(ours.attempt_id AS BINARY) = CAST(new.attempt AS BINARY) OR \
+        CAST(ours.attempt_id AS BINARY) <=> CAST(new.loaded_attempt AS BINARY) AND (ours.lease_until IS NULL OR ours.lease_until <= UTC_TIMESTAMP(6))) \
+     SET ours.lease_owner = new.owner, ours.lease_until = UTC_TIMESTAMP(6) + INTERVAL new.lease_us MICROSECOND, \
+        ours.attempt_id = new.attempt, ours.attempt_sent_at = UTC_TIMESTAMP(6) - INTERVAL new.unknown_us MICROSECOND, \
+        ours.attempt_grant = new.spent"
+);
+
+/// An attempt's id is nobody else's, so where it stands it is this attempt that was written down.
+const STANDING: &str = with_rows!(
+    "SELECT CAST(new.place AS SIGNED) - 1 AS place FROM",
+    "AND CAST(ours.state AS BINARY) = CAST(new.loaded_state AS BINARY) \
+     AND CAST(ours.attempt_id AS BINARY) = CAST(new.attempt AS BINARY) \
+     AND CAST(ours.lease_owner AS BINARY) = CAST(new.owner AS BINARY)"
+);
+
 impl Database {
-    /// One statement with its preconditions: whoever matches the row holds the lease. All its times are the database's, for
-    /// workers' clocks differ. Repeating it only moves them, so that a reply of the database's may be lost.
-    pub(super) async fn open_attempt(&self, attempt: &Attempt) -> Result<bool, StoreError> {
-        let lease = Expr::col(TokenRefresh::LeaseUntil);
-        let now = self.clock_shifted(TimeDelta::zero());
-        let id = || Expr::col(TokenRefresh::AttemptId);
-        let is_ours = || id().eq(attempt.id.as_str());
-        let as_loaded = match &attempt.loaded_attempt {
-            Some(loaded) => id().eq(loaded.as_str()),
-            None => id().is_null(),
+    pub(super) async fn open_attempt(&self, attempt: Attempt) -> Result<bool, StoreError> {
+        let this = self.clone();
+        let fly = move |attempts: Vec<Attempt>| {
+            let this = this.clone();
+            async move { this.open_attempts(&attempts).await }
         };
-        let statement = Query::update()
-            .table(TokenRefresh::Table)
-            .value(TokenRefresh::LeaseOwner, attempt.owner.as_str())
-            .value(TokenRefresh::LeaseUntil, self.clock_shifted(attempt.lease))
-            .value(TokenRefresh::AttemptId, attempt.id.as_str())
-            .value(TokenRefresh::AttemptSentAt, self.clock_shifted(-attempt.unknown_for))
-            .value(TokenRefresh::AttemptGrant, attempt.grant.as_str())
-            .and_where(Expr::col(TokenRefresh::ConnectionId).eq(attempt.connection_id.0))
-            .and_where(Expr::col(TokenRefresh::Generation).eq(attempt.generation.0))
-            .and_where(Expr::col(TokenRefresh::State).eq(attempt.loaded_state.as_str()))
-            .cond_where(
-                Cond::any()
-                    .add(is_ours())
-                    .add(Cond::all().add(as_loaded).add(lease.clone().is_null().or(lease.lte(now)))),
-            )
-            .to_owned();
-        let result = self
-            .connection
-            .execute(&statement)
-            .await
-            .map_err(during("write a call down before it is sent"))?;
-        Ok(result.rows_affected() > 0)
+        self.attempts.0.ask(attempt, fly).await.unwrap_or_else(|| Err(given_up(OPERATION)))
+    }
+
+    async fn open_attempts(&self, attempts: &[Attempt]) -> Vec<Result<bool, StoreError>> {
+        if self.backend == DbBackend::Sqlite {
+            let mut answers = Vec::with_capacity(attempts.len());
+            for attempt in attempts {
+                answers.push(self.open_alone(attempt).await.map_err(during(OPERATION)));
+            }
+            return answers;
+        }
+        let of = |attempt: &Attempt| ((), attempt.connection_id.0);
+        let writing = Writing {
+            operation: OPERATION,
+            write: |this: &Self, rows| this.open_joined(rows).boxed(),
+            unlocked: |this, rows| this.unlocked(rows.iter().map(|row| row.connection_id.0)).boxed(),
+        };
+        write_all(self, attempts, of, writing).await
+    }
+
+    async fn open_joined(&self, attempts: &[&Attempt]) -> Result<Vec<bool>, DbErr> {
+        let row = |attempt: &&Attempt| {
+            json!({
+                "id": attempt.connection_id.0,
+                "generation": attempt.generation.0,
+                "loaded_state": attempt.loaded_state.as_str(),
+                "loaded_attempt": attempt.loaded_attempt,
+                "attempt": attempt.id,
+                "owner": attempt.owner,
+                "lease_us": attempt.lease.num_microseconds(),
+                "unknown_us": attempt.unknown_for.num_microseconds(),
+                "spent": attempt.grant,
+            })
+        };
+        let rows: serde_json::Value = attempts.iter().map(row).collect();
+        let rows = rows.to_string();
+        let updated = self.connection.execute_raw(self.with_rows(UPDATE, &rows)).await?.rows_affected();
+        if updated == attempts.len() as u64 {
+            return Ok(vec![true; attempts.len()]);
+        }
+        places(&self.connection, self.with_rows(STANDING, &rows), attempts.len()).await
     }
 }

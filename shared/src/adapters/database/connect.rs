@@ -25,10 +25,11 @@ pub struct DatabaseSettings {
 }
 
 /// Our sessions are strict, so that a value that does not fit is refused and never cut; and they read committed rows,
-/// so that claims of several producers do not block each other's gaps. sqlx itself sets utf8mb4 and, unless the URL says
+/// so that claims of several producers do not block each other's gaps. Who waits for a lock keeps a whole group waiting, so
+/// nobody waits long; what was held is tried again. sqlx itself sets utf8mb4 and, unless the URL says
 /// otherwise, UTC; times are UTC by contract, whatever the URL says.
-const MYSQL_SESSION: &str =
-    "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_TRANS_TABLES'), SESSION time_zone = '+00:00'";
+const MYSQL_SESSION: &str = "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_TRANS_TABLES'), SESSION time_zone = '+00:00', \
+     SESSION innodb_lock_wait_timeout = 2";
 const MYSQL_ISOLATION: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";
 
 /// How long a start waits for the database.
@@ -105,6 +106,9 @@ impl Database {
             clock: None,
             reads: Arc::default(),
             commits: Arc::default(),
+            failures: Arc::default(),
+            attempts: Arc::default(),
+            releases: Arc::default(),
         })
     }
 

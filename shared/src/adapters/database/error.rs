@@ -36,6 +36,18 @@ pub(super) fn during(operation: &'static str) -> impl Fn(DbErr) -> StoreError {
     move |error| classify(operation, &error)
 }
 
+/// Somebody holds a lock on a row, and did not let go of it while we waited.
+pub(super) fn is_lock_wait(error: &DbErr) -> bool {
+    const LOCK_WAIT_TIMEOUT: u16 = 1205;
+    let (DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error))) = error
+    else {
+        return false;
+    };
+    let sqlx::Error::Database(error) = error.as_ref() else { return false };
+    let server = error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>();
+    server.is_some_and(|server| server.number() == LOCK_WAIT_TIMEOUT)
+}
+
 /// The round trip that it was part of came to nothing: it panicked, or the process ends.
 pub(super) fn given_up(operation: &'static str) -> StoreError {
     StoreError::Unavailable { operation, problem: "the statement was given up".into() }

@@ -14,6 +14,7 @@ use super::scan::has_channel;
 use super::sealed::unreadable_secret;
 use super::span::Asked;
 use super::table::{Channels, Connection, ProviderControl, TokenRefresh};
+use super::together::{FLIGHTS, MOST};
 use super::value::{from_json, id, number_or_text};
 use crate::adapters::grouping::Grouping;
 use crate::domain::channel::Channel;
@@ -27,10 +28,6 @@ use crate::ports::store::{Attempt, Commit, Committed, FailureRecord, RefreshStor
 
 const LOAD: &str = "load a connection";
 const CHANNELS: &str = "read a connection's channels";
-
-/// Round trips of each kind under way at a time, and rows in one of them at most.
-const FLIGHTS: usize = 3;
-const MOST: usize = 256;
 
 /// Gathers what jobs want to read.
 pub(super) struct Reads {
@@ -107,7 +104,7 @@ impl RefreshStore for Database {
 
     async fn begin_attempt(&self, attempt: &Attempt) -> Result<bool, StoreError> {
         let asked = Asked { step: "journal", operation: "UPDATE", table: COMPANION };
-        self.traced(asked, self.open_attempt(attempt)).await
+        self.traced(asked, self.open_attempt(attempt.clone())).await
     }
 
     async fn commit(&self, commit: &Commit) -> Result<Committed, StoreError> {
@@ -117,7 +114,7 @@ impl RefreshStore for Database {
 
     async fn record_failure(&self, failure: &FailureRecord) -> Result<bool, StoreError> {
         let asked = Asked { step: "fail", operation: "UPDATE", table: COMPANION };
-        self.traced(asked, self.store_failure(failure)).await
+        self.traced(asked, self.store_failure(failure.clone())).await
     }
 
     fn keeps_answers(&self) -> bool {
@@ -140,7 +137,7 @@ impl RefreshStore for Database {
 
     async fn release(&self, release: &Release) -> Result<(), StoreError> {
         let asked = Asked { step: "release", operation: "UPDATE", table: COMPANION };
-        self.traced(asked, self.end_claim(release)).await
+        self.traced(asked, self.end_claim(release.clone())).await
     }
 }
 

@@ -1,8 +1,8 @@
 //! Finding due connections: keyset pages over an index, one joined query per page.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sea_orm::sea_query::{Cond, Expr, ExprTrait, Order, Query, SelectStatement, SimpleExpr};
-use sea_orm::{ConnectionTrait, DbErr, QueryResult};
+use sea_orm::sea_query::{Cond, Expr, ExprTrait, JoinType, Order, Query, SelectStatement, SimpleExpr};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult};
 
 use super::Database;
 use super::error::during;
@@ -43,20 +43,28 @@ impl Database {
         Ok(page)
     }
 
-    /// Public to the crate's tests, which ask the server to explain it.
-    pub(super) fn due_statement(
-        &self,
-        scan: &DueScan,
-        after: Option<PageKey>,
-        limit: u32,
-    ) -> SelectStatement {
-        let id = || Expr::col((Connection::Table, Connection::Id));
+    /// The statement of one page. Public so that a server can be asked to explain it.
+    pub fn due_statement(&self, scan: &DueScan, after: Option<PageKey>, limit: u32) -> SelectStatement {
+        let by_expiry = Expr::col((Connection::Table, Connection::Id));
+        let by_ours = Expr::col((TokenRefresh::Table, TokenRefresh::ConnectionId));
+        let same = by_ours.clone().eq(by_expiry.clone());
         let expiry = || self.expiry();
         let next_attempt = || Expr::col((TokenRefresh::Table, TokenRefresh::NextAttemptAt));
         let refresh_at = || Expr::col((TokenRefresh::Table, TokenRefresh::RefreshAt));
         let mut select = Query::select();
+        // The table with the index that the pages follow comes first, whatever the server makes of its statistics.
+        let id = match scan.due {
+            Due::NeverRefreshed | Due::Expiring(_) | Due::ExpiredOrExpiring(_) => {
+                select.from(Connection::Table).left_join(TokenRefresh::Table, same);
+                by_expiry
+            }
+            Due::Planned(_) | Due::NextAttempt => {
+                select.from(TokenRefresh::Table).join(self.in_this_order(), Connection::Table, same);
+                by_ours
+            }
+        };
         select
-            .expr_as(id(), "id")
+            .expr_as(id.clone(), "id")
             .expr_as(self.readable_expiry(), "expires_at")
             .expr_as(Expr::col((TokenRefresh::Table, TokenRefresh::Generation)), "generation")
             .expr_as(next_attempt(), "next_attempt_at")
@@ -64,12 +72,6 @@ impl Database {
             .expr_as(Expr::col((TokenRefresh::Table, TokenRefresh::NotedExpiry)), "noted_expiry")
             .expr_as(Expr::col((TokenRefresh::Table, TokenRefresh::LastTrace)), "last_trace")
             .expr_as(Expr::col((TokenRefresh::Table, TokenRefresh::LifetimeS)), "lifetime_s")
-            .from(Connection::Table)
-            .left_join(
-                TokenRefresh::Table,
-                Expr::col((TokenRefresh::Table, TokenRefresh::ConnectionId))
-                    .equals((Connection::Table, Connection::Id)),
-            )
             .and_where(Expr::col((Connection::Table, Connection::IsActive)).eq("active"))
             .and_where(has_channel(&scan.integration_type))
             .limit(limit.into());
@@ -115,20 +117,33 @@ impl Database {
             }
         };
         if let Some(after) = after {
-            let later_id = id().gt(after.connection_id.0);
-            select.cond_where(match (&ordered_by, after.at) {
+            let later_id = id.clone().gt(after.connection_id.0);
+            match (&ordered_by, after.at) {
                 (Some((column, is_expiry)), Some(at)) => {
                     let at = || if *is_expiry { self.moment(at) } else { Expr::value(self.instant(at)) };
-                    Cond::any().add(column.clone().gt(at())).add(column.clone().eq(at()).and(later_id))
+                    select
+                        // Of a choice the server makes no range: without this each page would read all those before it.
+                        .and_where(column.clone().gte(at()))
+                        .cond_where(Cond::any().add(column.clone().gt(at())).add(later_id));
                 }
-                _ => Cond::all().add(later_id),
-            });
+                _ => {
+                    select.and_where(later_id);
+                }
+            }
         }
         if let Some((column, _)) = ordered_by {
             select.order_by_expr(column, Order::Asc);
         }
-        select.order_by((Connection::Table, Connection::Id), Order::Asc);
+        select.order_by_expr(id, Order::Asc);
         select
+    }
+
+    /// A join that a server makes in the order in which it is written.
+    fn in_this_order(&self) -> JoinType {
+        match self.backend {
+            DbBackend::Sqlite => JoinType::InnerJoin,
+            _ => JoinType::StraightJoin,
+        }
     }
 
     /// New, or in a scanned state and neither waiting, queued, nor planned for later.
@@ -224,6 +239,8 @@ pub(super) fn is_in(belongs: fn(ConnectionState) -> bool) -> SimpleExpr {
     Expr::col((TokenRefresh::Table, TokenRefresh::State)).is_in(states)
 }
 
+/// A question per connection, by its key. `EXISTS` would be made a join, in an order and with temporary tables of the server's
+/// choice.
 pub(super) fn has_channel(integration_type: &str) -> SimpleExpr {
     let channel = Query::select()
         .expr(Expr::value(1))
@@ -232,8 +249,9 @@ pub(super) fn has_channel(integration_type: &str) -> SimpleExpr {
             Expr::col((Channels::Table, Channels::ConnectionId)).equals((Connection::Table, Connection::Id)),
         )
         .and_where(Expr::col((Channels::Table, Channels::IntegrationType)).eq(integration_type))
+        .limit(1)
         .to_owned();
-    Expr::exists(channel)
+    Expr::expr(channel).is_not_null()
 }
 
 /// A merchant's reconnect leaves an old plan behind, which no longer says anything.

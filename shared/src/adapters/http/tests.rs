@@ -3,6 +3,7 @@
 mod answer;
 mod connecting;
 mod egress;
+mod kept;
 mod limits;
 mod lost;
 mod rebinding;
@@ -181,7 +182,8 @@ impl LookUp for Dns {
 /// other machine: an address that is not refused fails at once, and no test sends anything anywhere.
 fn caller_on(dns: &Arc<Dns>, settings: HttpSettings) -> HttpCaller {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let network = Network { look_up: dns.clone(), source: Some("127.0.0.1".parse().unwrap()) };
+    let network =
+        Network { look_up: dns.clone(), source: Some("127.0.0.1".parse().unwrap()), trusted: Vec::new() };
     HttpCaller::on(&network, settings).unwrap()
 }
 

@@ -2,11 +2,12 @@
 //! parameter. Where one of a row's preconditions does not hold, the join does not find it, in either table.
 
 use chrono::{DateTime, SubsecRound, Utc};
-use sea_orm::{ConnectionTrait, DbErr, Statement, Value};
+use sea_orm::{ConnectionTrait, DbErr};
 use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::super::Database;
+use super::super::together::{self, places};
 use super::state_after;
 use crate::domain::sealing::SecretColumn;
 use crate::ports::store::{Commit, Committed};
@@ -104,9 +105,7 @@ impl Database {
     pub(super) async fn swap_joined(&self, commits: &[&Commit]) -> Result<Vec<Committed>, DbErr> {
         let Some(shape) = commits.first().map(|commit| Shape::of(commit)) else { return Ok(Vec::new()) };
         let rows = self.rows(commits);
-        let statement =
-            |text| Statement::from_sql_and_values(self.backend, text, [Value::from(rows.as_str())]);
-        let result = self.connection.execute_raw(statement(shape.statement())).await?;
+        let result = self.connection.execute_raw(self.with_rows(shape.statement(), &rows)).await?;
         let applied = |commit: &&Commit| Committed::Applied(commit.spent.next());
         // Each row that was found counts once for each table. So this can only mean all of them.
         if result.rows_affected() == 2 * commits.len() as u64 {
@@ -114,14 +113,10 @@ impl Database {
         }
         // Who won is asked, and not guessed from a number. It also finds what an earlier try had stored already, whose reply
         // was lost.
-        let mut answers: Vec<_> = commits.iter().map(|_| Committed::Stale).collect();
-        for row in self.connection.query_all_raw(statement(STANDING)).await? {
-            let place = usize::try_from(row.try_get::<i64>("", "place")?).unwrap_or(usize::MAX);
-            if let (Some(answer), Some(commit)) = (answers.get_mut(place), commits.get(place)) {
-                *answer = applied(commit);
-            }
-        }
-        Ok(answers)
+        let standing = self.with_rows(STANDING, &rows);
+        let stands = places(&self.connection, standing, commits.len()).await?;
+        let answer = |(commit, stands)| if stands { applied(commit) } else { Committed::Stale };
+        Ok(commits.iter().zip(stands).map(answer).collect())
     }
 
     fn rows(&self, commits: &[&Commit]) -> Zeroizing<String> {
@@ -186,7 +181,7 @@ fn quoted(text: &str) -> Zeroizing<String> {
     Zeroizing::new(serde_json::to_string(text).unwrap_or_default())
 }
 
-/// As the servers read a DATETIME, in JSON quotes.
+/// In JSON quotes.
 fn time(at: DateTime<Utc>) -> String {
-    at.format("\"%Y-%m-%d %H:%M:%S%.6f\"").to_string()
+    format!("\"{}\"", together::time(at))
 }

@@ -162,7 +162,7 @@ async fn who_may_not_index_is_told_the_statement_and_the_rest_works() -> Result<
         // Its own table it may change. A server without `CREATE` in the same grant wants the table to be there.
         let own = format!("GRANT CREATE, ALTER, INDEX ON `{database}`.token_refresh TO '{user}'@'%'");
         fleet.execute(&own, []).await?;
-        let history = format!("GRANT ALTER ON `{database}`.refresh_attempt TO '{user}'@'%'");
+        let history = format!("GRANT CREATE, ALTER ON `{database}`.refresh_attempt TO '{user}'@'%'");
         fleet.execute(&history, []).await?;
         with_limited_rights(&mut fleet, &user).await
     }

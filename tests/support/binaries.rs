@@ -78,9 +78,10 @@ impl Binary {
     }
 }
 
-/// Cargo puts a test into `deps` beside the binaries of the same profile.
+/// Cargo puts a test into `deps` beside the binaries of the same profile, and a binary among them.
 fn path(name: &str) -> Result<PathBuf> {
-    let test = std::env::current_exe().context("the test does not know where it is")?;
-    let folder = test.parent().and_then(|deps| deps.parent()).context("the test lies in no folder")?;
-    Ok(folder.join(name))
+    let own = std::env::current_exe().context("the test does not know where it is")?;
+    let folder = own.parent().context("the test lies in no folder")?;
+    let folder = if folder.ends_with("deps") { folder.parent() } else { Some(folder) };
+    Ok(folder.context("the test lies in no folder")?.join(name))
 }

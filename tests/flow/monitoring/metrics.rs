@@ -72,7 +72,14 @@ async fn all_series_are_there_at_zero_and_none_names_a_connection() -> Result<()
     fleet.add([NewConnection::fynd(987_654_321, 300)]).await?;
     let at_work = AtWork::start(fleet).await?;
     let seen = at_work
-        .until("it is refreshed", &[("freshet_refreshes_total", &[("outcome", "refreshed")], 1.0)])
+        .until(
+            "it is refreshed and counted",
+            &[
+                ("freshet_refreshes_total", &[("outcome", "refreshed")], 1.0),
+                // By whoever leads, once it does.
+                ("freshet_connections", &[("provider", "fynd"), ("state", "active")], 1.0),
+            ],
+        )
         .await?;
     for provider in ["fynd", "very"] {
         let of = |labels: &[(&str, &str)]| {

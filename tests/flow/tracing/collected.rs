@@ -188,6 +188,7 @@ async fn a_failure_is_an_error_of_its_trace_which_line_and_row_name_and_its_retr
     let variables = [
         ("FRESHET_TELEMETRY__OTLP_ENDPOINT", collector.endpoint()),
         ("FRESHET_TELEMETRY__FORMAT", "json".into()),
+        ("FRESHET_TELEMETRY__FILTER", "info".into()),
     ];
     fleet.environment.extend(variables.map(|(name, value)| (name.to_owned(), value)));
     fleet.add([NewConnection::fynd(1, 300)]).await?;

@@ -5,9 +5,10 @@ use async_trait::async_trait;
 use freshet_shared::adapters::database::{Database, DatabaseSettings};
 use freshet_shared::adapters::embedded::clock::SeededRandomness;
 use freshet_shared::domain::connection::ConnectionId;
-use freshet_shared::domain::sealing::SecretColumn;
+use freshet_shared::domain::sealing::{Place, SecretColumn, open};
 use freshet_shared::domain::secret::Secret;
 use freshet_shared::migrations;
+use freshet_shared::ports::randomness::Randomness;
 use freshet_shared::ports::secrets::{SecretStore, StoredSecrets};
 use freshet_shared::ports::store::StoreError;
 use sea_orm::{ConnectionTrait, DbBackend, Statement};
@@ -40,6 +41,7 @@ async fn database() -> Database {
     };
     let database = Database::connect(settings).await.unwrap();
     migrations::platform::create_missing(&database).await.unwrap();
+    migrations::migrate(&database).await.unwrap();
     for statement in [
         r#"INSERT INTO ie_appinstall_connection (id, accessToken, refreshToken, inputFields) VALUES
            (11, 'a-11', 'r-11', '{"id":"x","password":"p-11"}'), (12, 'a-12', NULL, '{"secret":"s-12"}'),
@@ -274,4 +276,21 @@ fn arguments_and_key_file_must_not_contradict_each_other() {
         let error = goal(&arguments(to_plaintext), keys).unwrap_err().to_string();
         assert!(error.contains("keys.toml: primary is"), "{error}");
     }
+}
+
+#[tokio::test]
+async fn an_answer_that_was_kept_comes_under_the_new_key_too() {
+    let (database, randomness) = (database().await, SeededRandomness::new(1));
+    let place = Place::of(SecretColumn::KeptAnswer, ConnectionId(11));
+    let sealed = old().seal(&place, &Secret::new("the answer"), &mut || randomness.next());
+    let insert =
+        format!("INSERT INTO token_refresh (connection_id, kept_answer) VALUES (11, '{}')", sealed.expose());
+    execute(&database, &insert).await;
+
+    let report = run(&rotation(&database, &both(), &randomness)).await;
+    assert!(report.reencrypted >= 1 && report.unreadable == 0, "{report}");
+    let now = database.secret(ConnectionId(11), SecretColumn::KeptAnswer).await.unwrap().unwrap();
+    assert_ne!(now.expose(), sealed.expose());
+    let new = keys("k2", &[("k2", SECOND)]);
+    assert_eq!(open(Some(&new), &place, now).unwrap().expose(), "the answer");
 }

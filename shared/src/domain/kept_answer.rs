@@ -12,7 +12,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::connection::{ConnectionId, Generation, LoadedConnection};
 use super::provider::answer::ProviderAnswer;
-use super::sealing::Place;
+use super::sealing::{Place, SecretColumn};
 use super::secret::Secret;
 
 /// The form that this build writes and reads.
@@ -66,7 +66,7 @@ impl Drop for Written {
 impl KeptAnswer {
     /// Where it stands, for its sealing: the same in MySQL and in a message, so that it opens in both.
     pub fn place(connection_id: ConnectionId) -> Place<'static> {
-        Place::new("token_refresh", "kept_answer", connection_id.0)
+        Place::of(SecretColumn::KeptAnswer, connection_id)
     }
 
     /// Whether the refresh token that was spent for it is the one on the row, at the generation that was spent: then what it

@@ -48,6 +48,8 @@ pub struct StoredSecrets {
     pub refresh_token: Option<Secret>,
     /// `inputFields`.
     pub input_fields: Option<Secret>,
+    /// `kept_answer` of its row in `token_refresh`.
+    pub kept_answer: Option<Secret>,
 }
 
 impl StoredSecrets {
@@ -57,6 +59,7 @@ impl StoredSecrets {
             SecretColumn::AccessToken => self.access_token.take(),
             SecretColumn::RefreshToken => self.refresh_token.take(),
             SecretColumn::InputFields => self.input_fields.take(),
+            SecretColumn::KeptAnswer => self.kept_answer.take(),
         }
     }
 }

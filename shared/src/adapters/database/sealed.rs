@@ -70,7 +70,9 @@ impl Database {
         let keys = self.sealing.as_deref().map(Sealing::keys);
         let place = Place::of(column, connection_id);
         match column {
-            SecretColumn::AccessToken | SecretColumn::RefreshToken => open(keys, &place, text),
+            SecretColumn::AccessToken | SecretColumn::RefreshToken | SecretColumn::KeptAnswer => {
+                open(keys, &place, text)
+            }
             SecretColumn::InputFields => open_members(keys, &place, text),
         }
         .map(Some)

@@ -7,7 +7,7 @@ use crate::domain::connection::ConnectionId;
 /// Longest part of a member's key that an error shows: whoever fills `inputFields` chooses the keys.
 const SHOWN: usize = 64;
 
-/// The platform's columns that hold secrets.
+/// The columns that hold secrets: the platform's, and our own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SecretColumn {
     /// `accessToken`.
@@ -16,11 +16,13 @@ pub enum SecretColumn {
     RefreshToken,
     /// `inputFields`, of which single members are secret.
     InputFields,
+    /// `kept_answer` of `token_refresh`.
+    KeptAnswer,
 }
 
 impl SecretColumn {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::AccessToken, Self::RefreshToken, Self::InputFields];
+    pub const ALL: [Self; 4] = [Self::AccessToken, Self::RefreshToken, Self::InputFields, Self::KeptAnswer];
 
     /// Its name.
     pub fn as_str(self) -> &'static str {
@@ -28,6 +30,14 @@ impl SecretColumn {
             Self::AccessToken => "accessToken",
             Self::RefreshToken => "refreshToken",
             Self::InputFields => "inputFields",
+            Self::KeptAnswer => "kept_answer",
+        }
+    }
+
+    fn table(self) -> &'static str {
+        match self {
+            Self::AccessToken | Self::RefreshToken | Self::InputFields => "ie_appinstall_connection",
+            Self::KeptAnswer => "token_refresh",
         }
     }
 }
@@ -55,7 +65,7 @@ impl<'a> Place<'a> {
 
     /// A column of a connection.
     pub fn of(column: SecretColumn, connection_id: ConnectionId) -> Self {
-        Self::new("ie_appinstall_connection", column.as_str(), connection_id.0)
+        Self::new(column.table(), column.as_str(), connection_id.0)
     }
 
     /// A member of the JSON object that stands there.
@@ -98,7 +108,10 @@ impl fmt::Display for Place<'_> {
             let shown: String = key.chars().take(SHOWN).collect();
             write!(formatter, ".{}", shown.escape_debug())?;
         }
-        let row = if self.table == "ie_appinstall_connection" { "connection" } else { self.table };
+        let row = match self.table {
+            "ie_appinstall_connection" | "token_refresh" => "connection",
+            table => table,
+        };
         write!(formatter, " of {row} {}", self.row)
     }
 }

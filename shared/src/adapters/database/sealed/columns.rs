@@ -8,7 +8,7 @@ use super::super::Database;
 use super::super::error::during;
 use super::super::load::text;
 use super::super::scan::has_channel;
-use super::super::table::Connection;
+use super::super::table::{Connection, TokenRefresh};
 use super::super::value::id;
 use crate::domain::connection::ConnectionId;
 use crate::domain::sealing::SecretColumn;
@@ -58,13 +58,19 @@ impl SecretStore for Database {
         read: &Secret,
         new: &Secret,
     ) -> Result<bool, StoreError> {
-        let stands = text(Expr::col((Connection::Table, iden(column))));
-        let statement = Query::update()
-            .table(Connection::Table)
-            .value(iden(column), new.expose())
-            .and_where(Expr::col((Connection::Table, Connection::Id)).eq(connection_id.0))
-            .and_where(self.bytes(stands).eq(self.bytes(Expr::value(read.expose()))))
-            .to_owned();
+        let holds_what_was_read = self.bytes(text(stands(column))).eq(self.bytes(Expr::value(read.expose())));
+        let mut statement = Query::update();
+        match platforms(column) {
+            Some(iden) => statement
+                .table(Connection::Table)
+                .value(iden, new.expose())
+                .and_where(Expr::col((Connection::Table, Connection::Id)).eq(connection_id.0)),
+            None => statement
+                .table(TokenRefresh::Table)
+                .value(TokenRefresh::KeptAnswer, new.expose())
+                .and_where(Expr::col((TokenRefresh::Table, TokenRefresh::ConnectionId)).eq(connection_id.0)),
+        };
+        statement.and_where(holds_what_was_read);
         let result = self.connection.execute(&statement).await.map_err(during("seal a stored secret"))?;
         Ok(result.rows_affected() > 0)
     }
@@ -82,10 +88,13 @@ impl Database {
 
 fn select(columns: &[SecretColumn]) -> SelectStatement {
     let mut select = Query::select();
-    select.from(Connection::Table);
+    select.from(Connection::Table).left_join(
+        TokenRefresh::Table,
+        Expr::col((TokenRefresh::Table, TokenRefresh::ConnectionId))
+            .equals((Connection::Table, Connection::Id)),
+    );
     for column in columns {
-        let stands = Expr::col((Connection::Table, iden(*column)));
-        select.expr_as(text(stands), column.as_str());
+        select.expr_as(text(stands(*column)), column.as_str());
     }
     select
 }
@@ -103,6 +112,7 @@ fn stored(row: &QueryResult, integration_types: &[String]) -> Result<StoredSecre
         access_token: secret(row, SecretColumn::AccessToken)?,
         refresh_token: secret(row, SecretColumn::RefreshToken)?,
         input_fields: secret(row, SecretColumn::InputFields)?,
+        kept_answer: secret(row, SecretColumn::KeptAnswer)?,
     })
 }
 
@@ -114,10 +124,20 @@ fn channel_of(index: usize) -> String {
     format!("channel_of_{index}")
 }
 
-fn iden(column: SecretColumn) -> Connection {
+/// Where it stands.
+fn stands(column: SecretColumn) -> SimpleExpr {
+    match platforms(column) {
+        Some(iden) => Expr::col((Connection::Table, iden)),
+        None => Expr::col((TokenRefresh::Table, TokenRefresh::KeptAnswer)),
+    }
+}
+
+/// The platform's column; `None` for the one that is ours.
+fn platforms(column: SecretColumn) -> Option<Connection> {
     match column {
-        SecretColumn::AccessToken => Connection::AccessToken,
-        SecretColumn::RefreshToken => Connection::RefreshToken,
-        SecretColumn::InputFields => Connection::InputFields,
+        SecretColumn::AccessToken => Some(Connection::AccessToken),
+        SecretColumn::RefreshToken => Some(Connection::RefreshToken),
+        SecretColumn::InputFields => Some(Connection::InputFields),
+        SecretColumn::KeptAnswer => None,
     }
 }

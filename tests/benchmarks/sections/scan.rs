@@ -80,7 +80,7 @@ pub(super) async fn measure(scale: &Scale) -> Result<Measured> {
             .or_fail_at(2.5),
         Figure::ratio("found, claimed and published, over bare lapin's", &published, &bare)
             .at_least(0.7)
-            .or_fail_at(0.2),
+            .or_fail_at(0.1),
     ];
     Ok(Measured { method: METHOD.to_owned(), figures, bars, curves: Vec::new() })
 }

@@ -78,6 +78,7 @@ async fn all_series_are_there_at_zero_and_none_names_a_connection() -> Result<()
                 ("freshet_refreshes_total", &[("outcome", "refreshed")], 1.0),
                 // By whoever leads, once it does.
                 ("freshet_connections", &[("provider", "fynd"), ("state", "active")], 1.0),
+                ("freshet_queue_ready", &[("queue", "freshet.dead.v1")], 0.0),
             ],
         )
         .await?;

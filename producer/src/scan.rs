@@ -10,6 +10,7 @@ use freshet_shared::domain::message::{RefreshMessage, VERSION};
 use freshet_shared::domain::provider::Provider;
 use freshet_shared::domain::provider::catalogue::Providers;
 use freshet_shared::domain::window::RefreshWindows;
+use freshet_shared::failpoints::{Point, reached};
 use freshet_shared::ports::clock::Clock;
 use freshet_shared::ports::queue::Publisher;
 use freshet_shared::ports::randomness::Randomness;
@@ -179,6 +180,7 @@ async fn scan_pages(
     loop {
         scanner.activity.steps();
         let page = scanner.store.due_page(query, after, scanner.page_size).await?;
+        reached(Point::AfterSelect).await;
         note(provider, &page, report);
         // What is claimed is published, whoever leads by then: nobody else does it before the claim runs out.
         if !scanner.leadership.leads() {
@@ -186,6 +188,7 @@ async fn scan_pages(
         }
         let claim_id = draw_claim_id(scanner);
         let claimed = claim(scanner, &page.due, claim_id).await?;
+        reached(Point::AfterClaim).await;
         report.claimed += claimed.len() as u64;
         let messages = claimed.into_iter().map(|due| {
             let message = message(scanner, provider, target, &due, query.now);

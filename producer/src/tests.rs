@@ -44,7 +44,7 @@ impl Bench {
         let settings = DatabaseSettings {
             url: Secret::new("sqlite::memory:"),
             max_connections: 1,
-            acquire_timeout: std::time::Duration::from_secs(10),
+            acquire_timeout: std::time::Duration::from_secs(60),
         };
         let database = Database::connect(settings).await.unwrap();
         migrations::platform::create_missing(&database).await.unwrap();

@@ -9,6 +9,7 @@
 pub mod adapters;
 pub mod configuration;
 pub mod domain;
+pub mod failpoints;
 #[path = "../migrations/migrations.rs"]
 pub mod migrations;
 pub mod persistence;

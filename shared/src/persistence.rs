@@ -10,6 +10,8 @@ use backoff::Clock;
 use backoff::backoff::Backoff;
 use backoff::exponential::{ExponentialBackoff, ExponentialBackoffBuilder};
 
+use crate::ports::randomness::Randomness;
+
 /// How patiently something is tried again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Patience {
@@ -32,13 +34,12 @@ impl Patience {
         Self { first, longest, total: Some(total) }
     }
 
-    fn schedule(self) -> ExponentialBackoff<RuntimeClock> {
+    fn schedule(self, chance: f64) -> ExponentialBackoff<RuntimeClock> {
         let mut schedule = ExponentialBackoffBuilder::<RuntimeClock>::new()
             .with_initial_interval(self.first.min(self.longest))
             .with_max_interval(self.longest)
             .with_multiplier(2.0)
-            // Half of the pause is chance, so that a fleet which lost its broker does not come back as one.
-            .with_randomization_factor(0.5)
+            .with_randomization_factor(chance)
             // The crate's own default would give up after 15 minutes.
             .with_max_elapsed_time(self.total)
             .build();
@@ -48,6 +49,9 @@ impl Patience {
     }
 }
 
+/// How much of a pause is chance, so that a fleet which lost its broker does not come back as one.
+const CHANCE: f64 = 0.5;
+
 /// Repeats `operation` until it succeeds, fails for good, or the patience is at its end; then its last error is
 /// returned. `on_retry` hears of every failure that is followed by a pause, and how long that is.
 ///
@@ -55,6 +59,42 @@ impl Patience {
 /// The operation's last one.
 pub async fn persist<T, E, F>(
     patience: Patience,
+    operation: impl FnMut() -> F,
+    is_transient: impl Fn(&E) -> bool,
+    on_retry: impl Fn(&E, Duration),
+) -> Result<T, E>
+where
+    F: Future<Output = Result<T, E>>,
+{
+    repeat(patience, patience.schedule(CHANCE), |pause| pause, operation, is_transient, on_retry).await
+}
+
+/// The same with a chance that the caller brings, so that it can be the same one again.
+///
+/// # Errors
+/// The operation's last one.
+pub async fn persist_by<T, E, F>(
+    patience: Patience,
+    randomness: &dyn Randomness,
+    operation: impl FnMut() -> F,
+    is_transient: impl Fn(&E) -> bool,
+    on_retry: impl Fn(&E, Duration),
+) -> Result<T, E>
+where
+    F: Future<Output = Result<T, E>>,
+{
+    let jittered = |pause: Duration| {
+        // In thousandths, of which a number of 64 bits is a multiple to within nothing that matters.
+        let share = u32::try_from(randomness.next() % 1_001).unwrap_or(0);
+        pause / 2 + pause.mul_f64(f64::from(share) / 1_000.0)
+    };
+    repeat(patience, patience.schedule(0.0), jittered, operation, is_transient, on_retry).await
+}
+
+async fn repeat<T, E, F>(
+    patience: Patience,
+    mut schedule: ExponentialBackoff<RuntimeClock>,
+    jittered: impl Fn(Duration) -> Duration,
     mut operation: impl FnMut() -> F,
     is_transient: impl Fn(&E) -> bool,
     on_retry: impl Fn(&E, Duration),
@@ -62,7 +102,6 @@ pub async fn persist<T, E, F>(
 where
     F: Future<Output = Result<T, E>>,
 {
-    let mut schedule = patience.schedule();
     loop {
         let error = match operation().await {
             Ok(value) => return Ok(value),
@@ -73,7 +112,7 @@ where
             return Err(error);
         };
         // The crate's bound holds before its jitter is added.
-        let pause = pause.min(patience.longest);
+        let pause = jittered(pause).min(patience.longest);
         on_retry(&error, pause);
         tokio::time::sleep(pause).await;
     }
@@ -94,6 +133,7 @@ mod tests {
     use std::cell::{Cell, RefCell};
 
     use super::*;
+    use crate::adapters::embedded::clock::SeededRandomness;
 
     const PATIENCE: Patience = Patience::endless(Duration::from_millis(100), Duration::from_secs(5));
 
@@ -125,6 +165,25 @@ mod tests {
             "{pauses:?}"
         );
         assert!(pauses[10..].iter().all(|pause| *pause >= PATIENCE.longest / 2), "{pauses:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn with_the_same_chance_the_pauses_are_the_same() {
+        let pauses = async |seed| {
+            let (pauses, chance) = (RefCell::new(Vec::new()), SeededRandomness::new(seed));
+            let operation = || {
+                let answer = if pauses.borrow().len() < 12 { Err("away") } else { Ok(()) };
+                async move { answer }
+            };
+            let note = |_: &&str, pause| pauses.borrow_mut().push(pause);
+            persist_by(PATIENCE, &chance, operation, |_| true, note).await.unwrap();
+            pauses.into_inner()
+        };
+        let (first, second, other) = (pauses(1).await, pauses(1).await, pauses(2).await);
+        assert_eq!(first, second);
+        assert_ne!(first, other);
+        assert!(first[0] >= PATIENCE.first / 2 && first[0] <= PATIENCE.first * 3 / 2, "{first:?}");
+        assert!(first.iter().all(|pause| *pause <= PATIENCE.longest), "{first:?}");
     }
 
     #[tokio::test(start_paused = true)]

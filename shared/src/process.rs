@@ -77,7 +77,12 @@ where
     W: Future<Output = anyhow::Result<ExitCode>>,
 {
     prepare();
-    match Configuration::load(file, &environment()) {
+    let environment = environment();
+    #[cfg(feature = "failpoints")]
+    if let Err(problem) = crate::failpoints::obey(&environment) {
+        return complain(&anyhow::Error::msg(problem));
+    }
+    match Configuration::load(file, &environment) {
         Ok(configuration) => {
             let telemetry = configuration.telemetry.clone();
             run(service, &telemetry, work(configuration))

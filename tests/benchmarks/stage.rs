@@ -10,6 +10,7 @@ use freshet_shared::configuration::Configuration;
 use freshet_shared::domain::secret::Secret;
 use freshet_shared::migrations;
 use freshet_tests::binaries::TestFolder;
+use freshet_tests::management::Management;
 use freshet_tests::provider_calls::ProviderCalls;
 use freshet_tests::services::{MariaDb, RabbitMq, Redis};
 use freshet_tests::waiting::eventually;
@@ -171,6 +172,19 @@ impl Stage {
     /// Messages that wait in a queue for a consumer.
     pub(crate) async fn waiting(&self, queue: &str) -> Result<u32> {
         Ok(self.look_into(queue).await?.message_count())
+    }
+
+    /// Returns once a queue holds no message, neither ready nor in a consumer's hands, by the broker's statistics, which
+    /// are a second late.
+    pub(crate) async fn until_drained(&self, queue: &str) -> Result<()> {
+        let management = Management::new(&self.rabbitmq.management_url())?;
+        eventually("all messages are acknowledged", Duration::from_secs(30), async || {
+            let state = management.get(&format!("api/queues/%2f/{queue}")).await?;
+            let messages = state.get("messages").and_then(serde_json::Value::as_u64);
+            ensure!(messages == Some(0), "{messages:?} messages are left");
+            Ok(())
+        })
+        .await
     }
 
     /// Returns once this many workers take what has expired from the queue.

@@ -7,6 +7,8 @@ mod cache;
 mod canary;
 mod columns;
 mod configuration;
+#[cfg(feature = "failpoints")]
+mod crash_points;
 mod dev;
 mod early;
 mod egress;

@@ -17,6 +17,9 @@ pub const REDIS_URL: &str = "TEST_REDIS_URL";
 /// this machine's. Set by `tests/matrix`.
 pub const SERVERS_ROOT: &str = "TEST_SERVERS_ROOT";
 
+/// How often a process is let die at each place of the test `crash_points`: a number.
+pub const CRASH_RUNS: &str = "TEST_CRASH_RUNS";
+
 /// How many mutations each target of the test `fuzz` reads: a number.
 pub const FUZZ_RUNS: &str = "TEST_FUZZ_RUNS";
 /// What these mutations follow from: a number.

@@ -37,10 +37,12 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::waiting::eventually;
 
 pub use caller::DefinedCaller;
+pub use credentials::Client;
 pub use definition::{DefinitionOptions, Grant, SecretOf};
 pub use fault::{Fault, RetryAfter};
 pub use fleet::DefinedFleet;
 pub use ledger::{Did, GrantType, LedgerEntry, Refusal, Sent};
+pub use model::{Denied, Granted, Model};
 pub use settings::{ClientAuthentication, Rotation, Settings, Successor};
 
 use state::State;

@@ -151,8 +151,10 @@ pub(crate) async fn failed(
         known_attempts: subject.known_attempts(),
         kept_answer: kept_answer.cloned(),
     };
-    let recorded =
-        until_answered(patience(subject.history.rotation), || refresher.store.record_failure(&record)).await;
+    let recorded = until_answered(refresher, patience(subject.history.rotation), || {
+        refresher.store.record_failure(&record)
+    })
+    .await;
     match recorded {
         Ok(false) => return Outcome::Stale,
         Ok(true) => {}

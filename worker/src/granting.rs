@@ -11,6 +11,7 @@ use freshet_shared::domain::provider::Provider;
 use freshet_shared::domain::provider::environment::Spending;
 use freshet_shared::domain::provider::request_id::request_id;
 use freshet_shared::domain::retry::{Again, Course};
+use freshet_shared::failpoints::{Guard, Point, is_off, reached};
 use freshet_shared::ports::store::{Attempt, StoreError};
 
 use crate::permit::Permit;
@@ -88,7 +89,8 @@ async fn ask(
         })?;
         // A token's life is counted from before the request, so that it never seems longer than it is.
         let sent_at = refresher.clock.now();
-        if let Some(attempt_id) = attempt_id {
+        reached(Point::BeforeLease).await;
+        if let Some(attempt_id) = attempt_id.filter(|_| !is_off(Guard::Journal)) {
             let attempt = Attempt {
                 connection_id: connection.id,
                 generation: connection.generation,
@@ -102,6 +104,7 @@ async fn ask(
             };
             journal(refresher, &attempt).await?;
         }
+        reached(Point::AfterLease).await;
         let answer = refresher.caller.call(&request).await;
         let is_answer = answer.is_ok();
         let granted = answer.map_err(Failure::from).and_then(|answer| {
@@ -169,7 +172,7 @@ pub(crate) fn read_answer(provider: &Provider, kept: &KeptAnswer) -> Result<Gran
 
 /// Fails closed: what is not written down is not sent. A database whose reply was lost is asked again, which changes nothing.
 async fn journal(refresher: &Refresher, attempt: &Attempt) -> Result<(), NoGrant> {
-    let begun = until_answered(DATABASE_PATIENCE, || refresher.store.begin_attempt(attempt)).await;
+    let begun = until_answered(refresher, DATABASE_PATIENCE, || refresher.store.begin_attempt(attempt)).await;
     match begun {
         Ok(true) => Ok(()),
         Ok(false) => Err(NoGrant::Overtaken),

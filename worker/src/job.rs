@@ -8,6 +8,7 @@ use freshet_shared::domain::connection::ConnectionId;
 use freshet_shared::domain::lane::Lane;
 use freshet_shared::domain::message::RefreshMessage;
 use freshet_shared::domain::outcome::{Disposition, Outcome};
+use freshet_shared::failpoints::{Point, reached};
 use freshet_shared::ports::queue::Delivery;
 use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
@@ -39,7 +40,8 @@ pub struct JobReport {
 /// Handles one delivery: decodes, refreshes, settles.
 pub async fn handle(refresher: &Refresher, delivery: Delivery, shutdown: &CancellationToken) -> JobReport {
     let span = JobSpan::of(&delivery);
-    span.around(handle_in_span(refresher, delivery, shutdown, &span)).await
+    // A refresh is a large future, and a task that holds it is moved about.
+    span.around(Box::pin(handle_in_span(refresher, delivery, shutdown, &span))).await
 }
 
 async fn handle_in_span(
@@ -60,6 +62,7 @@ async fn handle_in_span(
     };
     span.end(&outcome);
     tell(&outcome);
+    reached(Point::AfterCache).await;
     settle(delivery, &outcome).await;
     JobReport {
         lane,
@@ -89,8 +92,9 @@ async fn outcome(
         }
         tracing::warn!(detail, "waiting for the database");
         tokio::select! {
-            () = refresher.clock.sleep(DATABASE_WAIT) => {}
+            biased;
             () = shutdown.cancelled() => return outcome,
+            () = refresher.clock.sleep(DATABASE_WAIT) => {}
         }
         is_again = true;
     }

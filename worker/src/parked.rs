@@ -81,7 +81,7 @@ pub(crate) async fn store_parked(refresher: &Refresher, body: &[u8]) -> Outcome 
     };
     // Whatever the definition says by now: this answer cannot be had again.
     let loading = || refresher.load(provider, answer.connection_id);
-    let connection = match until_answered(patience(Rotation::Strict), loading).await {
+    let connection = match until_answered(refresher, patience(Rotation::Strict), loading).await {
         Ok(Some(connection)) => connection,
         Ok(None) => return Outcome::Skipped(Skip::Gone),
         Err(error) => return Outcome::Unavailable { detail: error.to_string() },

@@ -17,7 +17,7 @@ use freshet_shared::domain::provider::catalogue::Providers;
 use freshet_shared::domain::provider::definition::Rotation;
 use freshet_shared::domain::retry::RetryPolicy;
 use freshet_shared::domain::window::RefreshWindows;
-use freshet_shared::persistence::{Patience, persist};
+use freshet_shared::persistence::{Patience, persist_by};
 use freshet_shared::ports::cache::Cache;
 use freshet_shared::ports::clock::Clock;
 use freshet_shared::ports::events::Events;
@@ -53,11 +53,13 @@ pub(crate) fn patience(rotation: Rotation) -> Patience {
 
 /// Asks the database until it answers, or patience is at its end.
 pub(crate) async fn until_answered<T, F: Future<Output = Result<T, StoreError>>>(
+    refresher: &Refresher,
     patience: Patience,
     operation: impl FnMut() -> F,
 ) -> Result<T, StoreError> {
-    persist(
+    persist_by(
         patience,
+        refresher.randomness.as_ref(),
         operation,
         |error| matches!(error, StoreError::Unavailable { .. }),
         |error, wait| tracing::warn!(%error, ?wait, "asking the database again"),
@@ -145,12 +147,18 @@ async fn work(
                 return skipped(refresher, provider, skip, connection.as_ref()).await;
             }
         };
-    let mark = Mark::of(refresher, message);
-    if !mark.begin(refresher, redelivered).await {
+    // A call that spends is written down in the database, which knows better: the mark of a worker that died would outlive
+    // the leeway inside which the call may be repeated.
+    let mark = (!provider.rotation().spends()).then(|| Mark::of(refresher, message));
+    if let Some(mark) = &mark
+        && !mark.begin(refresher, redelivered).await
+    {
         return skipped(refresher, provider, Skip::InFlight, Some(&connection)).await;
     }
     let outcome = attempt(refresher, provider, message.lane, &connection).await;
-    if !matches!(outcome, Outcome::Refreshed(_)) {
+    if let Some(mark) = mark
+        && !matches!(outcome, Outcome::Refreshed(_))
+    {
         // After a success the generation has moved on, and the mark may expire by itself.
         mark.finish(refresher).await;
     }
@@ -243,7 +251,8 @@ async fn was_replaced(
     connection: &LoadedConnection,
 ) -> Result<bool, StoreError> {
     let loaded =
-        until_answered(patience(provider.rotation()), || refresher.load(provider, connection.id)).await?;
+        until_answered(refresher, patience(provider.rotation()), || refresher.load(provider, connection.id))
+            .await?;
     Ok(loaded.is_some_and(|now| {
         now.generation != connection.generation
             || now.access_token != connection.access_token

@@ -5,6 +5,7 @@ use freshet_shared::domain::failure::{Failure, FailureClass};
 use freshet_shared::domain::input_fields::InputFields;
 use freshet_shared::domain::outcome::{Cached, Outcome, Refreshed};
 use freshet_shared::domain::provider::Provider;
+use freshet_shared::failpoints::{Point, reached};
 use freshet_shared::ports::store::{Commit, Committed, StoreError};
 
 use crate::cache_entries::write_cache;
@@ -21,6 +22,7 @@ pub(crate) async fn store_grant(
     grant: Grant,
     sent: Sent<'_>,
 ) -> Outcome {
+    reached(Point::AfterAnswer).await;
     let now = refresher.clock.now();
     if grant.lifetime_source.is_none() {
         tracing::warn!(
@@ -62,6 +64,7 @@ pub(crate) async fn store_grant(
     }
     match committed {
         Ok(Committed::Applied(generation)) => {
+            reached(Point::AfterCommit).await;
             let token = &grant.access_token;
             let cached =
                 write_cache(refresher, provider, connection.id, generation, token, grant.expires_at, input)
@@ -100,7 +103,8 @@ async fn commit_beside_another(
     commit: &mut Commit,
 ) -> Result<Committed, StoreError> {
     let loaded =
-        until_answered(patience(provider.rotation()), || refresher.load(provider, connection.id)).await?;
+        until_answered(refresher, patience(provider.rotation()), || refresher.load(provider, connection.id))
+            .await?;
     let Some(now) = loaded.filter(|now| now.generation == connection.generation) else {
         return Ok(Committed::Stale);
     };
@@ -126,5 +130,5 @@ async fn commit_patiently(
     provider: &Provider,
     commit: &Commit,
 ) -> Result<Committed, StoreError> {
-    until_answered(patience(provider.rotation()), || refresher.store.commit(commit)).await
+    until_answered(refresher, patience(provider.rotation()), || refresher.store.commit(commit)).await
 }

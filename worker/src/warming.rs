@@ -94,7 +94,7 @@ async fn fill(refresher: &Refresher, warming: &Warming) -> anyhow::Result<WarmRe
         let mut after = None;
         loop {
             let now = refresher.clock.now();
-            let page = until_answered(DATABASE_PATIENCE, || {
+            let page = until_answered(refresher, DATABASE_PATIENCE, || {
                 refresher.store.good_page(integration_type, now, after, PAGE)
             })
             .await?;

@@ -32,6 +32,7 @@ use tracing::{Instrument, Span, debug};
 use crate::domain::provider::answer::ProviderAnswer;
 use crate::domain::provider::egress::HostPattern;
 use crate::domain::provider::request::ProviderRequest;
+use crate::failpoints::{Point, reached};
 use crate::persistence::{Patience, persist};
 use crate::ports::provider::{CallError, ProviderCaller};
 
@@ -159,6 +160,7 @@ impl HttpCaller {
         let status = response.status().as_u16();
         let retry_after =
             response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        reached(Point::DuringCall).await;
         let body = body::read(response, self.settings.max_answer_bytes, &request.endpoint).await?;
         Ok(ProviderAnswer { status, retry_after, body })
     }

@@ -131,8 +131,6 @@ async fn scan_and_publish(stage: &Stage, count: u64) -> Result<f64> {
     let (report, took) = super::on_all_cores(async move {
         let producer =
             freshet_producer::app::App::build(&configuration, Leadership::without_election()).await?;
-        // Opens the connection to the broker.
-        producer.once(Target::NextAttempts).await?;
         let started = Instant::now();
         let report = producer.once(Target::Lane(Lane::Urgent)).await?;
         Ok((report, started.elapsed()))

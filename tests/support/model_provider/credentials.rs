@@ -8,9 +8,11 @@ use super::request::{Form, Request, decode};
 use super::settings::ClientAuthentication;
 
 /// What a client says of itself, not checked. No `Debug`: it holds a secret.
-pub(super) struct Client {
-    pub(super) id: String,
-    pub(super) secret: String,
+pub struct Client {
+    /// Its id.
+    pub id: String,
+    /// Its secret.
+    pub secret: String,
 }
 
 impl Client {

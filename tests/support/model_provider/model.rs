@@ -11,14 +11,18 @@ use super::ledger::Refusal;
 use super::settings::Settings;
 
 /// Clients, accounts and tokens.
-pub(super) struct Model {
+pub struct Model {
     settings: Settings,
     clients: HashMap<String, Vec<String>>,
     families: Vec<OwnedFamily>,
     /// The family that counts, by account.
     current: HashMap<String, usize>,
     refresh_tokens: HashMap<String, RefreshTokenPlace>,
+    /// How many refresh tokens were made, by account.
+    made: HashMap<String, u64>,
     access_tokens: Vec<AccessToken>,
+    /// The places of the access tokens.
+    places: HashMap<String, usize>,
 }
 
 struct OwnedFamily {
@@ -44,32 +48,40 @@ struct AccessToken {
 }
 
 /// A token that was made.
-pub(super) struct Granted {
-    pub(super) access_token: String,
-    pub(super) access_serial: u64,
+pub struct Granted {
+    /// The access token.
+    pub access_token: String,
+    /// Its serial number, over all accounts.
+    pub access_serial: u64,
     /// The refresh token that the answer names, and its serial number.
-    pub(super) refresh_token: Option<(String, u64)>,
+    pub refresh_token: Option<(String, u64)>,
 }
 
 /// Why none was.
-pub(super) enum Denied {
+pub enum Denied {
+    /// The refresh token was spent, and its family has ended by being presented again.
     Reused,
+    /// It was refused, and nothing has changed.
     Refused(Refusal),
 }
 
 impl Model {
-    pub(super) fn new(settings: Settings) -> Self {
+    /// It knows no client and no account yet.
+    pub fn new(settings: Settings) -> Self {
         Self {
             settings,
             clients: HashMap::new(),
             families: Vec::new(),
             current: HashMap::new(),
             refresh_tokens: HashMap::new(),
+            made: HashMap::new(),
             access_tokens: Vec::new(),
+            places: HashMap::new(),
         }
     }
 
-    pub(super) fn set_client_secrets(&mut self, client: &str, secrets: &[&str]) {
+    /// Accepts these secrets of a client, all of them, and no others.
+    pub fn set_client_secrets(&mut self, client: &str, secrets: &[&str]) {
         self.clients.insert(client.to_owned(), secrets.iter().map(|secret| (*secret).to_owned()).collect());
     }
 
@@ -82,7 +94,8 @@ impl Model {
         self.clients.get(&client.id)?.iter().position(|secret| *secret == client.secret)
     }
 
-    pub(super) fn authorise(&mut self, account: &str, client: &str, now: DateTime<Utc>) -> String {
+    /// The merchant authorises: the account gets a new family of refresh tokens, of which this is the first.
+    pub fn authorise(&mut self, account: &str, client: &str, now: DateTime<Utc>) -> String {
         self.revoke(account);
         let index = self.families.len();
         self.families.push(OwnedFamily {
@@ -102,19 +115,23 @@ impl Model {
     }
 
     /// Whose refresh token it is, and its serial number.
-    pub(super) fn owner(&self, refresh_token: &str) -> Option<(&str, u64)> {
+    pub fn owner(&self, refresh_token: &str) -> Option<(&str, u64)> {
         let at = self.refresh_tokens.get(refresh_token)?;
         let family = &self.families[at.family];
         Some((&family.account, family.tokens[at.place].1))
     }
 
-    pub(super) fn client_credentials(&mut self, client: &Client, now: DateTime<Utc>) -> Granted {
+    /// A token for the client itself.
+    pub fn client_credentials(&mut self, client: &Client, now: DateTime<Utc>) -> Granted {
         let (access_token, access_serial) = self.make_access_token(client.id.clone(), None, now);
         Granted { access_token, access_serial, refresh_token: None }
     }
 
     /// With `keep` the refresh token is left as it is, and the answer names none.
-    pub(super) fn refresh(
+    ///
+    /// # Errors
+    /// Why no token was made.
+    pub fn refresh(
         &mut self,
         client: &Client,
         refresh_token: &str,
@@ -139,7 +156,8 @@ impl Model {
         Ok(Granted { access_token, access_serial, refresh_token: named })
     }
 
-    pub(super) fn refresh_token(&self, account: &str, now: DateTime<Utc>) -> Option<String> {
+    /// The newest refresh token of the account that is good, if any is.
+    pub fn refresh_token(&self, account: &str, now: DateTime<Utc>) -> Option<String> {
         let owned = &self.families[*self.current.get(account)?];
         owned.family.newest(now, &self.settings).map(|place| owned.tokens[place].0.clone())
     }
@@ -154,8 +172,10 @@ impl Model {
         valid.map(|token| token.text.clone()).collect()
     }
 
-    pub(super) fn is_valid(&self, access_token: &str, now: DateTime<Utc>) -> bool {
-        self.access_tokens.iter().any(|token| token.text == access_token && self.serves(token, now))
+    /// Whether an API behind the provider would take the access token now.
+    pub fn is_valid(&self, access_token: &str, now: DateTime<Utc>) -> bool {
+        let place = self.places.get(access_token);
+        place.is_some_and(|place| self.serves(&self.access_tokens[*place], now))
     }
 
     fn serves(&self, token: &AccessToken, now: DateTime<Utc>) -> bool {
@@ -164,14 +184,9 @@ impl Model {
     }
 
     fn make_refresh_token(&mut self, family: usize) -> (String, u64) {
-        let account = &self.families[family].account;
-        let made_before: usize = self
-            .families
-            .iter()
-            .filter(|other| other.account == *account)
-            .map(|other| other.tokens.len())
-            .sum();
-        let token = (format!("refresh-{}", Uuid::new_v4().simple()), made_before as u64 + 1);
+        let made = self.made.entry(self.families[family].account.clone()).or_default();
+        *made += 1;
+        let token = (format!("refresh-{}", Uuid::new_v4().simple()), *made);
         let owned = &mut self.families[family];
         self.refresh_tokens.insert(token.0.clone(), RefreshTokenPlace { family, place: owned.tokens.len() });
         owned.tokens.push(token.clone());
@@ -190,6 +205,7 @@ impl Model {
         }
         let text = format!("access-{}", Uuid::new_v4().simple());
         let expires_at = now + self.settings.access_token_lifetime;
+        self.places.insert(text.clone(), self.access_tokens.len());
         self.access_tokens.push(AccessToken {
             text: text.clone(),
             account,

@@ -17,6 +17,7 @@ use tracing::warn;
 use super::RabbitMq;
 use super::link::{LinkError, timed};
 use super::topology::declare_events_exchange;
+use crate::failpoints::{Point, reached};
 use crate::persistence::{Patience, persist};
 use crate::ports::queue::PublishError;
 
@@ -185,7 +186,10 @@ async fn confirm(
         publication.properties.clone(),
     );
     match sent.await {
-        Ok(confirm) => (index, confirm.await),
+        Ok(confirm) => {
+            reached(Point::BeforeConfirm).await;
+            (index, confirm.await)
+        }
         Err(error) => (index, Err(error)),
     }
 }

@@ -12,6 +12,7 @@ use lapin::{Channel, ExchangeKind};
 use super::link::{LinkError, timed};
 use super::settings::RabbitMqSettingsError;
 use crate::domain::lane::Lane;
+use crate::failpoints::{Guard, is_off};
 
 /// Routes a message to its pool's queue of its lane.
 pub const EXCHANGE: &str = "freshet.refresh";
@@ -128,7 +129,9 @@ impl Topology {
         set("x-dead-letter-exchange", text(""));
         set("x-dead-letter-routing-key", text(DEAD_LETTER_QUEUE));
         // The default strategy loses dead letters when the broker is killed; this one has the next as its condition.
-        set("x-dead-letter-strategy", text("at-least-once"));
+        if !is_off(Guard::DeadLettering) {
+            set("x-dead-letter-strategy", text("at-least-once"));
+        }
         set("x-overflow", text("reject-publish"));
         arguments
     }

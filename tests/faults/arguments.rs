@@ -1,0 +1,61 @@
+//! The command line.
+
+use clap::Parser;
+
+/// Lets a fleet work while everything that it stands on fails, and looks for what must never happen.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "chaos")]
+pub(crate) struct Arguments {
+    /// Connections that come due, each once.
+    #[arg(long, default_value_t = 600)]
+    pub(crate) jobs: i64,
+    /// Worker processes.
+    #[arg(long, default_value_t = 3)]
+    pub(crate) workers: usize,
+    /// Workers killed by SIGKILL.
+    #[arg(long, default_value_t = 10)]
+    pub(crate) worker_kills: u32,
+    /// Workers asked to end by SIGTERM.
+    #[arg(long, default_value_t = 3)]
+    pub(crate) worker_terms: u32,
+    /// Workers that stand still, by SIGSTOP and SIGCONT.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) worker_stops: u32,
+    /// For how many seconds each of them does.
+    #[arg(long, default_value_t = 3)]
+    pub(crate) stop_seconds: u64,
+    /// Producers killed by SIGKILL.
+    #[arg(long, default_value_t = 2)]
+    pub(crate) producer_kills: u32,
+    /// Kills of RabbitMQ.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) broker_kills: u32,
+    /// Kills of the database server.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) database_kills: u32,
+    /// Kills of Redis, each of which empties it.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) redis_kills: u32,
+    /// Disturbances of the network between the processes and one of the servers.
+    #[arg(long, default_value_t = 3)]
+    pub(crate) network_faults: u32,
+    /// How many of a hundred first attempts fail at the provider.
+    #[arg(long, default_value_t = 30)]
+    pub(crate) first_failures: u64,
+    /// What chance follows from.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Seconds that the fleet gets to recover at the end.
+    #[arg(long, default_value_t = 180)]
+    pub(crate) patience: u64,
+    /// Turns a guard of the product off, to see that it is missed.
+    #[arg(long, value_enum)]
+    pub(crate) without: Option<Without>,
+}
+
+/// A guard of the product.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Without {
+    /// Dead letters that reach their queue also where the broker is killed.
+    DeadLettering,
+}

@@ -1,0 +1,186 @@
+//! The oracle: the provider's ledger against the database against the cache against the queues.
+
+use std::collections::HashMap;
+
+use anyhow::Result;
+use chrono::{DateTime, Utc};
+use fred::interfaces::KeysInterface;
+use freshet_tests::model_provider::{Did, LedgerEntry, Sent};
+
+use crate::mischief::Done;
+use crate::stage::{Stage, account_of, kind_of};
+
+/// What was found, kind by kind; the first few of each by name.
+#[derive(Debug, Default)]
+pub(crate) struct Verdict {
+    pub(crate) refreshed: u64,
+    pub(crate) calls: u64,
+    /// Second calls of a connection, and what explains them.
+    pub(crate) after_failure: u64,
+    pub(crate) after_disturbance: u64,
+    /// Strict connections whose answer died with its worker.
+    pub(crate) quarantined: u64,
+    /// Tokens that Redis lost when it was killed, and that their next refresh writes.
+    pub(crate) uncached: u64,
+    /// Kinds of violations.
+    pub(crate) violations: Vec<(&'static str, Vec<String>)>,
+}
+
+impl Verdict {
+    /// Whether nothing happened that must not.
+    pub(crate) fn is_clean(&self) -> bool {
+        self.violations.iter().all(|(_, found)| found.is_empty())
+    }
+}
+
+struct Row {
+    id: i64,
+    access_token: Option<String>,
+    refresh_token: Option<String>,
+    generation: i64,
+    state: String,
+    is_due: bool,
+}
+
+/// Compares them all.
+pub(crate) async fn judge(stage: &Stage, done: &Done) -> Result<Verdict> {
+    let mut verdict = Verdict::default();
+    let (mut lost, mut twice, mut stale, mut unexplained, mut spent, mut due) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut ledgers: Vec<HashMap<String, Vec<LedgerEntry>>> = Vec::new();
+    for model in &stage.models {
+        let mut ledger: HashMap<String, Vec<LedgerEntry>> = HashMap::new();
+        for entry in model.ledger() {
+            ledger.entry(entry.account.clone().unwrap_or_default()).or_default().push(entry);
+        }
+        ledgers.push(ledger);
+    }
+    let cache = stage.cache().await?;
+    for row in rows(stage).await? {
+        let (kind, name) = kind_of(row.id);
+        let (Some(model), Some(ledger)) = (stage.models.get(kind), ledgers.get(kind)) else { continue };
+        let who = format!("{name} connection {}", row.id);
+        let none = Vec::new();
+        let calls = ledger.get(&account_of(row.id)).unwrap_or(&none);
+        verdict.calls += calls.len() as u64;
+        if calls.iter().any(|call| call.did == Did::ReuseDetected) {
+            spent.push(who.clone());
+        }
+        explain(&who, calls, done, &mut verdict, &mut unexplained);
+        match (row.generation, row.state.as_str()) {
+            (1, "active") => verdict.refreshed += 1,
+            (0, "quarantined") if name == "strict" && is_window(calls) => {
+                verdict.quarantined += 1;
+                continue;
+            }
+            (2.., _) => twice.push(format!("{who}: generation {}", row.generation)),
+            (generation, state) => {
+                lost.push(format!("{who}: generation {generation}, {state}, {} calls", calls.len()));
+                continue;
+            }
+        }
+        let token = row.access_token.unwrap_or_default();
+        let is_the_models = model.is_valid(&token);
+        let is_newest = name != "strict" || row.refresh_token == model.refresh_token(&account_of(row.id));
+        if !is_the_models || !is_newest {
+            lost.push(format!("{who}: what is stored is not what the provider gave last"));
+        }
+        match cache.get::<Option<String>, _>(format!("connectionAccessToken_{}", row.id)).await? {
+            Some(cached) if cached == token => {}
+            Some(_) => stale.push(who.clone()),
+            None => verdict.uncached += 1,
+        }
+        if row.is_due {
+            due.push(who);
+        }
+    }
+    let leftover: Vec<String> = stage
+        .messages()
+        .await?
+        .into_iter()
+        .filter(|(_, [all, ready, held])| *all != 0 || all - ready - held != 0)
+        .map(|(queue, [all, ready, held])| format!("{queue}: {all}, of which {ready} ready and {held} held"))
+        .collect();
+    // Without a kill of Redis nothing is missing in it.
+    let was_emptied = done.counts.iter().any(|(name, count)| *name == "Redis kills" && *count > 0);
+    let missing = (!was_emptied && verdict.uncached > 0).then(|| format!("{} tokens", verdict.uncached));
+    verdict.violations = vec![
+        ("lost", lost),
+        ("stored twice", twice),
+        ("stale in the cache", stale),
+        ("missing in the cache", missing.into_iter().collect()),
+        ("spent token presented", spent),
+        ("second call unexplained", unexplained),
+        ("left due", due),
+        ("message left over", leftover),
+        ("dead letters may be lost", unsafe_dead_letters(stage).await?),
+        (
+            "process did not end well",
+            (done.bad_ends > 0).then(|| done.bad_ends.to_string()).into_iter().collect(),
+        ),
+        ("did not recover", done.recovered_in.is_none().then(|| "in time".to_owned()).into_iter().collect()),
+    ];
+    Ok(verdict)
+}
+
+/// Each call but the first one needs a reason: the one before it failed, or something was killed meanwhile.
+fn explain(
+    who: &str,
+    calls: &[LedgerEntry],
+    done: &Done,
+    verdict: &mut Verdict,
+    unexplained: &mut Vec<String>,
+) {
+    for pair in calls.windows(2) {
+        let [before, after] = pair else { continue };
+        let is_answered = before.sent == Sent::Complete { status: 200 } && before.fault.is_none();
+        if !is_answered {
+            verdict.after_failure += 1;
+        } else if is_disturbed(before.arrived_at, after.arrived_at, done) {
+            verdict.after_disturbance += 1;
+        } else {
+            unexplained.push(format!("{who}: {} and {}", before.arrived_at, after.arrived_at));
+        }
+    }
+}
+
+fn is_disturbed(from: DateTime<Utc>, to: DateTime<Utc>, done: &Done) -> bool {
+    done.disturbances.iter().any(|(begun, ended)| *begun <= to && *ended >= from)
+}
+
+/// Whether a token was spent by a call whose answer nobody could store: the window that cannot be closed. A call that was
+/// written down and never sent looks alike from here.
+fn is_window(calls: &[LedgerEntry]) -> bool {
+    calls.iter().filter(|call| matches!(call.did, Did::Granted { .. })).count() <= 1
+}
+
+/// The broker loses dead letters where it is killed, unless their queue says otherwise.
+async fn unsafe_dead_letters(stage: &Stage) -> Result<Vec<String>> {
+    let queues = stage.management.get("api/queues").await?;
+    let empty = Vec::new();
+    let unsafe_ones = queues.as_array().unwrap_or(&empty).iter().filter_map(|queue| {
+        let arguments = queue.get("arguments")?;
+        arguments.get("x-dead-letter-exchange")?;
+        let strategy = arguments.get("x-dead-letter-strategy").and_then(serde_json::Value::as_str);
+        (strategy != Some("at-least-once")).then(|| queue.get("name")?.as_str().map(str::to_owned))?
+    });
+    Ok(unsafe_ones.collect())
+}
+
+async fn rows(stage: &Stage) -> Result<Vec<Row>> {
+    const QUERY: &str = "SELECT k.id, k.accessToken, k.refreshToken, COALESCE(r.generation, 0) AS generation, \
+        COALESCE(r.state, 'not enrolled') AS state, CAST(COALESCE(r.queued_until IS NOT NULL OR r.next_attempt_at IS NOT NULL \
+        OR k.accessTokenExpiryAt < UTC_TIMESTAMP() + INTERVAL 30 MINUTE, 1) AS SIGNED) AS is_due \
+        FROM ie_appinstall_connection k LEFT JOIN token_refresh r ON r.connection_id = k.id ORDER BY k.id";
+    let read = |row: &sea_orm::QueryResult| {
+        Ok(Row {
+            id: row.try_get("", "id")?,
+            access_token: row.try_get("", "accessToken")?,
+            refresh_token: row.try_get("", "refreshToken")?,
+            generation: row.try_get("", "generation")?,
+            state: row.try_get("", "state")?,
+            is_due: row.try_get::<i64>("", "is_due")? != 0,
+        })
+    };
+    stage.query(QUERY).await?.iter().map(read).collect()
+}

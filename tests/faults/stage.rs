@@ -1,0 +1,274 @@
+//! What a run plays on: servers of its own, proxies before them, a model provider, and a fleet of connections.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+
+use anyhow::{Context, Result};
+use chrono::{DateTime, TimeDelta, Utc};
+use fred::prelude::{Builder, Client, ClientLike, Config};
+use freshet_shared::adapters::database::{Database, DatabaseSettings};
+use freshet_shared::adapters::embedded::clock::SeededRandomness;
+use freshet_shared::domain::secret::Secret;
+use freshet_shared::migrations;
+use freshet_shared::ports::randomness::Randomness;
+use freshet_tests::binaries::TestFolder;
+use freshet_tests::fleet::{PATIENCE, now};
+use freshet_tests::management::Management;
+use freshet_tests::model_provider::{
+    DefinitionOptions, Fault, Grant, ModelProvider, RetryAfter, Rotation, Settings, Successor,
+};
+use freshet_tests::services::{MariaDb, RabbitMq, Redis};
+use freshet_tests::waiting::eventually;
+use sea_orm::{ConnectionTrait, DbBackend, QueryResult, Statement};
+
+use crate::arguments::{Arguments, Without};
+use crate::proxy::Proxy;
+
+/// The kinds of connections, by the remainder of their ids: at a provider each.
+pub(crate) const KINDS: [&str; 3] = ["repeatable", "lenient", "strict"];
+
+/// Longer than a lease, so that whoever comes after a dead worker may ask again.
+const LEEWAY: TimeDelta = TimeDelta::minutes(30);
+
+/// The stage.
+pub(crate) struct Stage {
+    pub(crate) mariadb: MariaDb,
+    pub(crate) rabbitmq: RabbitMq,
+    pub(crate) redis: Redis,
+    /// To the database, the broker and the cache.
+    pub(crate) proxies: [Proxy; 3],
+    /// In the order of [`KINDS`].
+    pub(crate) models: Vec<ModelProvider>,
+    pub(crate) store: Database,
+    pub(crate) management: Management,
+    pub(crate) environment: HashMap<String, String>,
+    pub(crate) randomness: SeededRandomness,
+    /// First attempts that the provider was told to fail.
+    pub(crate) failing: u64,
+    _definitions: TestFolder,
+}
+
+impl Stage {
+    /// Starts everything, and no process of the product yet.
+    pub(crate) async fn set(arguments: &Arguments) -> Result<Self> {
+        freshet_shared::process::install_crypto();
+        let (mariadb, rabbitmq, redis) =
+            tokio::try_join!(MariaDb::start(), RabbitMq::start(), Redis::start())?;
+        let mut proxies = Vec::new();
+        for url in [mariadb.url(), rabbitmq.url(), redis.url()] {
+            proxies.push(Proxy::start(address_in(&url)?).await?);
+        }
+        let proxies: [Proxy; 3] = proxies.try_into().ok().context("there are three servers")?;
+        let store = found_database(&mariadb).await?;
+        let definitions = TestFolder::create()?;
+        let mut models = Vec::new();
+        let lenient = Rotation::Leeway { window: LEEWAY, again: Successor::New };
+        for (name, rotation) in KINDS.into_iter().zip([Rotation::None, lenient, Rotation::Strict]) {
+            // Long enough not to come due again.
+            let settings =
+                Settings { access_token_lifetime: TimeDelta::hours(12), ..Settings::new(rotation) };
+            let model = ModelProvider::start(settings).await?;
+            let grant = match rotation {
+                Rotation::None => Grant::ClientCredentials,
+                rotation => Grant::RefreshToken(rotation),
+            };
+            let mut options = DefinitionOptions::new(name, grant);
+            options.integration_type = Some(name.to_owned());
+            definitions.write(&format!("{name}.toml"), &model.definition(&options))?;
+            models.push(model);
+        }
+        let through = |url: String, proxy: &Proxy| replace_address(&url, proxy.address());
+        let [database, broker, cache] = &proxies;
+        let mut environment: HashMap<String, String> = [
+            ("FRESHET_DATABASE__URL", through(format!("{}/chaos", mariadb.url()), database)?),
+            ("FRESHET_RABBITMQ__URL", through(format!("{}/%2f", rabbitmq.url()), broker)?),
+            ("FRESHET_REDIS__URL", through(redis.url(), cache)?),
+            ("FRESHET_PROVIDER_DIRECTORY", definitions.path().display().to_string()),
+            ("FRESHET_EGRESS__ALLOW", "127.0.0.1".into()),
+            ("FRESHET_REDIS__CONNECTIONS", "2".into()),
+            ("FRESHET_REDIS__COMMAND_TIMEOUT", "1s".into()),
+            ("FRESHET_DATABASE__MAX_CONNECTIONS", "6".into()),
+            ("FRESHET_RABBITMQ__OPERATION_TIMEOUT", "3s".into()),
+            ("FRESHET_RABBITMQ__HEARTBEAT", "2s".into()),
+            ("FRESHET_WORKER__CONCURRENCY", "32".into()),
+            ("FRESHET_SCAN__EARLY", "* * * * * *".into()),
+            ("FRESHET_SCAN__URGENT", "* * * * * *".into()),
+            ("FRESHET_SCAN__RETRY_EVERY", "1s".into()),
+            ("FRESHET_SCAN__CLAIM", "15s".into()),
+            ("FRESHET_CALL__CONNECT_TIMEOUT", "1s".into()),
+            ("FRESHET_CALL__TIMEOUT", "2s".into()),
+            ("FRESHET_CALL__LEASE", "23s".into()),
+            ("FRESHET_RETRY__SHORTEST", "500ms".into()),
+            ("FRESHET_RETRY__LONGEST", "5s".into()),
+            ("FRESHET_RETRY__RECHECK", "60s".into()),
+            ("FRESHET_TELEMETRY__FILTER", "error".into()),
+        ]
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect();
+        if arguments.without == Some(Without::DeadLettering) {
+            environment.insert(freshet_shared::failpoints::WITHOUT_VARIABLE.into(), "dead_lettering".into());
+        }
+        Ok(Self {
+            management: Management::new(&rabbitmq.management_url())?,
+            mariadb,
+            rabbitmq,
+            redis,
+            proxies,
+            models,
+            store,
+            environment,
+            randomness: SeededRandomness::new(arguments.seed),
+            failing: 0,
+            _definitions: definitions,
+        })
+    }
+
+    /// A number below `end`.
+    pub(crate) fn draw(&self, end: u64) -> u64 {
+        self.randomness.next().checked_rem(end).unwrap_or(0)
+    }
+
+    /// Writes connections that are due, each with one channel; some of their first attempts fail.
+    pub(crate) async fn add(&mut self, ids: std::ops::Range<i64>, first_failures: u64) -> Result<()> {
+        let expires_at: DateTime<Utc> = now() + TimeDelta::minutes(5);
+        let (mut connections, mut channels) = (Vec::new(), Vec::new());
+        for id in ids {
+            let (kind, name) = kind_of(id);
+            let account = account_of(id);
+            let fault = (self.draw(100) < first_failures).then(|| self.fault(name));
+            let Some(model) = self.models.get(kind) else { continue };
+            model.set_client_secrets(&account, &["secret"]);
+            let refresh_token = model.authorise(&account, &account);
+            if let Some(fault) = fault {
+                model.script(&account, [fault]);
+                self.failing += 1;
+            }
+            connections.push(format!(
+                "({id}, 'active', 'old-{id}', '{refresh_token}', '{}', '{{\"client_id\":\"{account}\",\"client_secret\":\"secret\"}}')",
+                expires_at.format("%Y-%m-%d %H:%M:%S")
+            ));
+            channels.push(format!("({id}, {id}, '{name}')"));
+        }
+        let connections = format!(
+            "INSERT INTO ie_appinstall_connection (id, isActive, accessToken, refreshToken, accessTokenExpiryAt, inputFields) VALUES {}",
+            connections.join(", ")
+        );
+        let channels = format!(
+            "INSERT INTO channels (id, connectionId, integrationType) VALUES {}",
+            channels.join(", ")
+        );
+        // A server that was just killed is on its way back.
+        for statement in [connections, channels] {
+            self.execute_again(&statement).await?;
+        }
+        Ok(())
+    }
+
+    /// A strict token is spent by an answer that is lost, which is for good; the others' are repeated.
+    fn fault(&self, name: &str) -> Fault {
+        let unspent = [Fault::status(503), Fault::status(500), Fault::rate_limited(RetryAfter::Seconds(1))];
+        let spent = [
+            Fault::lost(),
+            Fault::reset(),
+            Fault::hang(),
+            Fault::short_body(),
+            Fault::status(502).spending(),
+        ];
+        let faults: Vec<Fault> = match name {
+            "strict" => unspent.into(),
+            _ => unspent.into_iter().chain(spent).collect(),
+        };
+        let drawn = usize::try_from(self.draw(faults.len() as u64)).unwrap_or(0);
+        faults.into_iter().nth(drawn).unwrap_or_else(Fault::none)
+    }
+
+    /// Runs a statement of the harness's own, again while the server is away.
+    async fn execute_again(&self, statement: &str) -> Result<()> {
+        eventually("the database takes rows", PATIENCE, async || {
+            match self.store.connection().execute_unprepared(statement).await {
+                Ok(_) => Ok(()),
+                // The reply to the first try was lost.
+                Err(error) if error.to_string().contains("Duplicate entry") => Ok(()),
+                Err(error) => Err(error.into()),
+            }
+        })
+        .await
+    }
+
+    /// Rows of the database. A connection that a kill of the server has broken fails once.
+    pub(crate) async fn query(&self, query: &str) -> Result<Vec<QueryResult>> {
+        eventually("the database answers", PATIENCE, async || {
+            let statement = Statement::from_string(DbBackend::MySql, query);
+            Ok(self.store.connection().query_all_raw(statement).await?)
+        })
+        .await
+    }
+
+    /// One number of the database.
+    pub(crate) async fn number(&self, query: &str) -> Result<i64> {
+        let rows = self.query(query).await?;
+        Ok(rows.first().context("the query has no row")?.try_get_by_index(0)?)
+    }
+
+    /// Whether no queue holds a message, as the broker's statistics say.
+    pub(crate) async fn is_drained(&self) -> Result<bool> {
+        Ok(self.messages().await?.values().all(|[all, ..]| *all == 0))
+    }
+
+    /// A connection to the cache. Made when it is needed: one from before a kill would wait for ever.
+    pub(crate) async fn cache(&self) -> Result<Client> {
+        let client = Builder::from_config(Config::from_url(&self.redis.url())?).build()?;
+        client.init().await?;
+        Ok(client)
+    }
+
+    /// Messages in all queues: all of them, those that wait, and those in somebody's hands.
+    pub(crate) async fn messages(&self) -> Result<BTreeMap<String, [i64; 3]>> {
+        let queues = self.management.get("api/queues").await?;
+        let queues = queues.as_array().context("the list of queues is not a list")?;
+        let of = |queue: &serde_json::Value| {
+            let number = |name: &str| queue.get(name).and_then(serde_json::Value::as_i64).unwrap_or(0);
+            let name = queue.get("name").and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
+            (name, ["messages", "messages_ready", "messages_unacknowledged"].map(number))
+        };
+        Ok(queues.iter().map(of).collect())
+    }
+}
+
+/// The kind of a connection: its place among [`KINDS`], and its name.
+pub(crate) fn kind_of(id: i64) -> (usize, &'static str) {
+    let kind = usize::try_from(id.rem_euclid(KINDS.len() as i64)).unwrap_or(0);
+    (kind, KINDS.get(kind).copied().unwrap_or(""))
+}
+
+/// The account of a connection.
+pub(crate) fn account_of(id: i64) -> String {
+    format!("account-{id}")
+}
+
+async fn found_database(server: &MariaDb) -> Result<Database> {
+    let connect = async |url: String| {
+        let acquire_timeout = std::time::Duration::from_secs(10);
+        Database::connect(DatabaseSettings { url: Secret::new(url), max_connections: 4, acquire_timeout })
+            .await
+    };
+    let administrator = connect(format!("{}/mysql", server.url())).await?;
+    administrator.connection().execute_unprepared("CREATE DATABASE chaos CHARACTER SET utf8mb4").await?;
+    administrator.close().await;
+    let store = connect(format!("{}/chaos", server.url())).await?;
+    migrations::platform::create_missing(&store).await?;
+    migrations::migrate(&store).await?;
+    Ok(store)
+}
+
+fn address_in(url: &str) -> Result<SocketAddr> {
+    let rest = url.split_once("://").context("no URL")?.1;
+    let authority = rest.split('/').next().unwrap_or(rest);
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    host.parse().with_context(|| format!("no address: {host}"))
+}
+
+fn replace_address(url: &str, address: SocketAddr) -> Result<String> {
+    Ok(url.replace(&address_in(url)?.to_string(), &address.to_string()))
+}

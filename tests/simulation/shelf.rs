@@ -1,0 +1,121 @@
+//! The cache as a process sees it: it may be away, and it may have been emptied.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use freshet_shared::adapters::embedded::cache::InProcessCache;
+use freshet_shared::domain::connection::{ConnectionId, IdempotencyKey};
+use freshet_shared::domain::provider::request::ReadyHeader;
+use freshet_shared::ports::cache::{Cache, CacheError, Put, TokenEntry};
+use freshet_shared::ports::clock::Clock;
+
+use crate::host::Host;
+
+/// The cache itself.
+pub(crate) struct Shelf {
+    clock: Arc<dyn Clock>,
+    cache: Mutex<Arc<InProcessCache>>,
+}
+
+impl Shelf {
+    /// An empty one. Its clock is the server's.
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
+        let cache = Mutex::new(Arc::new(InProcessCache::new(clock.clone())));
+        Self { clock, cache }
+    }
+
+    /// As it is now.
+    pub(crate) fn cache(&self) -> Arc<InProcessCache> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Loses all that is in it.
+    pub(crate) fn lose(&self) {
+        let empty = Arc::new(InProcessCache::new(self.clock.clone()));
+        *self.cache.lock().unwrap_or_else(PoisonError::into_inner) = empty;
+    }
+}
+
+/// How a process reaches it.
+pub(crate) struct Reach {
+    pub(crate) host: Arc<Host>,
+    pub(crate) shelf: Arc<Shelf>,
+}
+
+impl Reach {
+    async fn ask<T>(
+        &self,
+        operation: &'static str,
+        ask: impl AsyncFnOnce(Arc<InProcessCache>) -> Result<T, CacheError>,
+    ) -> Result<T, CacheError> {
+        let away = || CacheError { operation, problem: "it does not answer".into() };
+        let world = &self.host.world;
+        self.host.step("before a command of the cache").await;
+        if world.state().is_cache_away || world.strikes(|faults| faults.cache_away) {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            return Err(away());
+        }
+        let result = ask(self.shelf.cache()).await;
+        self.host.step("after a command of the cache").await;
+        if world.strikes(|faults| faults.cache_reply_lost) { Err(away()) } else { result }
+    }
+}
+
+#[async_trait]
+impl Cache for Reach {
+    async fn clear(&self, connection_id: ConnectionId, operations: &[&str]) -> Result<(), CacheError> {
+        self.ask("clear", async |cache| cache.clear(connection_id, operations).await).await
+    }
+
+    async fn put_details(
+        &self,
+        connection_id: ConnectionId,
+        details: &str,
+        static_headers: &[ReadyHeader],
+    ) -> Result<(), CacheError> {
+        self.ask("take details", async |cache| {
+            cache.put_details(connection_id, details, static_headers).await
+        })
+        .await
+    }
+
+    async fn restore_details(
+        &self,
+        connection_id: ConnectionId,
+        details: &str,
+        static_headers: &[ReadyHeader],
+    ) -> Result<(), CacheError> {
+        let restore = async |cache: Arc<InProcessCache>| {
+            cache.restore_details(connection_id, details, static_headers).await
+        };
+        self.ask("restore details", restore).await
+    }
+
+    async fn is_warm(&self) -> Result<bool, CacheError> {
+        self.ask("say whether it is warm", async |cache| cache.is_warm().await).await
+    }
+
+    async fn begin_warming(&self, run: &str) -> Result<(), CacheError> {
+        self.ask("begin to be filled", async |cache| cache.begin_warming(run).await).await
+    }
+
+    async fn end_warming(&self, run: &str) -> Result<bool, CacheError> {
+        self.ask("end to be filled", async |cache| cache.end_warming(run).await).await
+    }
+
+    async fn put_token(&self, entry: &TokenEntry) -> Result<Put, CacheError> {
+        let put = self.ask("take a token", async |cache| cache.put_token(entry).await).await;
+        let (id, generation) = (entry.connection_id, entry.generation);
+        self.host.trace(format_args!("cached {id}:{generation}: {put:?}"));
+        put
+    }
+
+    async fn begin(&self, key: IdempotencyKey, holder: &str, hold: Duration) -> Result<bool, CacheError> {
+        self.ask("take a mark", async |cache| cache.begin(key, holder, hold).await).await
+    }
+
+    async fn finish(&self, key: IdempotencyKey, holder: &str) -> Result<(), CacheError> {
+        self.ask("remove a mark", async |cache| cache.finish(key, holder).await).await
+    }
+}

@@ -23,7 +23,7 @@ use sea_orm::{DatabaseTransaction, TransactionTrait};
 use tokio_util::sync::CancellationToken;
 
 use super::rotating::{self, DEFINITION, GRANT, STRICT, failed, refresh_token, refreshed};
-use super::{Bench, message};
+use super::{ACQUIRE_TIMEOUT, Bench, message};
 use crate::parked::store_parked;
 use crate::refresh::refresh;
 
@@ -90,7 +90,7 @@ async fn parked(bench: &Bench, caller: &TakesTheDatabase) -> Vec<u8> {
     };
     let_it_run().await;
     tokio::time::pause();
-    tokio::time::advance(Duration::from_secs(11)).await;
+    tokio::time::advance(ACQUIRE_TIMEOUT + Duration::from_secs(1)).await;
     let_it_run().await;
     tokio::time::resume();
     let held = caller.held.lock().unwrap().take();

@@ -23,7 +23,8 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 #[tokio::test]
 async fn a_fleet_under_faults_loses_nothing_and_does_nothing_twice() {
-    let ended = chaos(&["--jobs", "400"]).await.with_code(0).unwrap();
+    let ended =
+        chaos(&["--jobs", "300", "--worker-kills", "6", "--network-faults", "2"]).await.with_code(0).unwrap();
     assert!(ended.stdout.contains("worker kills"), "{}", ended.stdout);
 }
 

@@ -47,6 +47,6 @@ async fn without_the_journal_a_violation_is_found() {
 
 #[tokio::test]
 async fn seeds_without_number_hold() {
-    let ended = simulate(&["--seeds", "80", "--hours", "3"]).await.with_code(0).unwrap();
+    let ended = simulate(&["--seeds", "40", "--hours", "3"]).await.with_code(0).unwrap();
     assert!(ended.stdout.contains("no violation"), "{}", ended.stdout);
 }

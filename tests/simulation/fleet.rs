@@ -73,6 +73,7 @@ struct Entries {
     serials: HashMap<String, u64>,
     stored: HashMap<(i64, i64), u64>,
     calls: HashMap<i64, Vec<DateTime<Utc>>>,
+    written_down: HashMap<i64, DateTime<Utc>>,
     reconnected: HashMap<i64, DateTime<Utc>>,
     refreshed: u64,
 }
@@ -99,9 +100,16 @@ impl Ledger {
         self.entries().calls.entry(connection).or_default().push(at);
     }
 
-    /// When the last call was sent for a connection.
+    /// A call was written down. Whoever died with it may have sent it.
+    pub(crate) fn written_down(&self, connection: i64, at: DateTime<Utc>) {
+        self.entries().written_down.insert(connection, at);
+    }
+
+    /// When a call was last sent for a connection, or written down.
     pub(crate) fn last_call(&self, connection: i64) -> Option<DateTime<Utc>> {
-        self.entries().calls.get(&connection).and_then(|calls| calls.last().copied())
+        let entries = self.entries();
+        let sent = entries.calls.get(&connection).and_then(|calls| calls.last()).copied();
+        sent.max(entries.written_down.get(&connection).copied())
     }
 
     /// A token was stored as a generation: the same may be said twice, another one never.

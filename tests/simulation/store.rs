@@ -118,6 +118,17 @@ impl Line {
         id: Option<ConnectionId>,
         ask: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
+        self.ask_noting(operation, id, ask, |_| ()).await
+    }
+
+    /// `note` hears what came of it before the reply may be lost: what is stored is stored.
+    async fn ask_noting<T>(
+        &self,
+        operation: &'static str,
+        id: Option<ConnectionId>,
+        ask: impl Future<Output = Result<T, StoreError>>,
+        note: impl FnOnce(&T),
+    ) -> Result<T, StoreError> {
         let away = |problem: &str| StoreError::Unavailable { operation, problem: problem.into() };
         let world = &self.host.world;
         self.host.step(operation).await;
@@ -127,8 +138,9 @@ impl Line {
         }
         self.tables.clock.set(world.now());
         let result = self.tables.now(ask);
-        if let Err(error) = &result {
-            world.violated(format!("the database refused: {error}"));
+        match &result {
+            Ok(result) => note(result),
+            Err(error) => world.violated(format!("the database refused: {error}")),
         }
         if world.strikes(|faults| faults.store_reply_lost) {
             self.trace(operation, id, "loses the database's reply");
@@ -273,23 +285,25 @@ impl RefreshStore for Line {
 
     async fn begin_attempt(&self, attempt: &Attempt) -> Result<bool, StoreError> {
         let id = attempt.connection_id;
-        let begun =
-            self.ask("write a call down", Some(id), self.tables.database.begin_attempt(attempt)).await;
+        let note = |begun: &bool| {
+            if *begun {
+                self.ledger.written_down(id.0, self.host.world.now());
+            }
+        };
+        let ask = self.tables.database.begin_attempt(attempt);
+        let begun = self.ask_noting("write a call down", Some(id), ask, note).await;
         self.host.trace(format_args!("{id} call written down: {begun:?}"));
         self.answered("after a call was written down", begun).await
     }
 
     async fn commit(&self, commit: &Commit) -> Result<Committed, StoreError> {
         let id = commit.connection_id;
-        let ask = async {
-            let committed = self.tables.database.commit(commit).await;
-            // Before the reply may be lost: what is stored is stored.
-            if let Ok(Committed::Applied(generation)) = committed {
+        let note = |committed: &Committed| {
+            if let Committed::Applied(generation) = *committed {
                 self.ledger.stored(&self.host.world, id, generation, commit.access_token.expose());
             }
-            committed
         };
-        let committed = self.ask("commit", Some(id), ask).await;
+        let committed = self.ask_noting("commit", Some(id), self.tables.database.commit(commit), note).await;
         let token = self.ledger.serial_of(commit.access_token.expose());
         self.host.trace(format_args!("{id} commit of token {token:?}: {committed:?}"));
         self.answered("after a commit", committed).await

@@ -25,7 +25,10 @@ pub enum Point {
     AfterLease,
     /// The provider has begun to answer.
     DuringCall,
-    /// The answer is there, and nothing of it is stored.
+    /// The provider has answered. Whoever is held here for longer than its lease is a zombie: it lives, and somebody else has
+    /// taken its place.
+    Zombie,
+    /// The answer is understood, and nothing of it is stored.
     AfterAnswer,
     /// It is stored, and not in the cache.
     AfterCommit,
@@ -35,13 +38,14 @@ pub enum Point {
 
 impl Point {
     /// Every place.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::AfterSelect,
         Self::AfterClaim,
         Self::BeforeConfirm,
         Self::BeforeLease,
         Self::AfterLease,
         Self::DuringCall,
+        Self::Zombie,
         Self::AfterAnswer,
         Self::AfterCommit,
         Self::AfterCache,
@@ -56,6 +60,7 @@ impl Point {
             Self::BeforeLease => "before_lease",
             Self::AfterLease => "after_lease",
             Self::DuringCall => "during_call",
+            Self::Zombie => "zombie",
             Self::AfterAnswer => "after_answer",
             Self::AfterCommit => "after_commit",
             Self::AfterCache => "after_cache",

@@ -454,6 +454,7 @@ async fn of_many_who_would_spend_one_refresh_token_one_is_let() -> Result<()> {
                 unknown_for: TimeDelta::zero(),
                 grant: "digest".into(),
                 lease: TimeDelta::minutes(2),
+                passes: false,
             });
         }
     }

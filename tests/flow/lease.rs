@@ -17,6 +17,7 @@ fn attempt(id: &str, loaded: Option<&str>) -> Attempt {
         unknown_for: TimeDelta::seconds(5),
         grant: "grant".into(),
         lease: TimeDelta::seconds(90),
+        passes: false,
     }
 }
 

@@ -8,11 +8,13 @@ use freshet_shared::domain::failure::{Failure, FailureClass};
 use freshet_shared::domain::input_fields::InputFields;
 use freshet_shared::domain::kept_answer::KeptAnswer;
 use freshet_shared::domain::provider::Provider;
+use freshet_shared::domain::provider::definition::Rotation;
 use freshet_shared::domain::provider::environment::Spending;
 use freshet_shared::domain::provider::request_id::request_id;
 use freshet_shared::domain::retry::{Again, Course};
 use freshet_shared::failpoints::{Guard, Point, is_off, reached};
 use freshet_shared::ports::store::{Attempt, StoreError};
+use tokio::time::Instant;
 
 use crate::permit::Permit;
 use crate::refresh::{DATABASE_PATIENCE, Refresher, until_answered};
@@ -101,11 +103,15 @@ async fn ask(
                 unknown_for: unknown_since.map_or(TimeDelta::zero(), |since| sent_at - since),
                 grant: connection.grant_fingerprint(),
                 lease: refresher.lease,
+                // Who finds a lease and is here all the same was told so by `decide`.
+                passes: connection.leased_until.is_some() && connection.unknown_since().is_some(),
             };
-            journal(refresher, &attempt).await?;
+            begin(refresher, &attempt, provider.rotation()).await?;
+        } else {
+            reached(Point::AfterLease).await;
         }
-        reached(Point::AfterLease).await;
         let answer = refresher.caller.call(&request).await;
+        reached(Point::Zombie).await;
         let is_answer = answer.is_ok();
         let granted = answer.map_err(Failure::from).and_then(|answer| {
             let answer = KeptAnswer {
@@ -168,6 +174,22 @@ pub(crate) fn read_answer(provider: &Provider, kept: &KeptAnswer) -> Result<Gran
         let detail = "reading the answer panicked: report this".to_owned();
         Err(Failure::of_unknown_effect(FailureClass::MalformedAnswer, detail))
     })
+}
+
+/// Written down, and looked at again where that is long ago by now.
+async fn begin(refresher: &Refresher, attempt: &Attempt, rotation: Rotation) -> Result<(), NoGrant> {
+    // Who stands still time and again in this very place has other troubles.
+    const LOOKS: u32 = 3;
+    for _ in 0..LOOKS {
+        // From before the question, for its reply may be old when it is read.
+        let asked_at = Instant::now();
+        journal(refresher, attempt).await?;
+        reached(Point::AfterLease).await;
+        if rotation.unsent_for().is_none_or(|longest| asked_at.elapsed() < longest) {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// Fails closed: what is not written down is not sent. A database whose reply was lost is asked again, which changes nothing.

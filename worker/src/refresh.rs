@@ -130,23 +130,23 @@ async fn work(
     loaded: Option<LoadedConnection>,
 ) -> Outcome {
     let now = refresher.clock.now();
-    let connection =
-        match decide(message, loaded, &refresher.windows, provider.rotation(), provider.revision(), now) {
-            Decision::Refresh(connection) => connection,
-            Decision::Lost(connection) => return lost(refresher, provider, &connection).await,
-            Decision::Skip(Skip::Waiting(ConnectionState::Quarantined), Some(connection)) => {
-                return match store_kept(refresher, provider, &connection).await {
-                    Some(outcome) => outcome,
-                    None => {
-                        let skip = Skip::Waiting(connection.state);
-                        skipped(refresher, provider, skip, Some(&connection)).await
-                    }
-                };
-            }
-            Decision::Skip(skip, connection) => {
-                return skipped(refresher, provider, skip, connection.as_ref()).await;
-            }
-        };
+    let asked = (provider.rotation(), provider.revision());
+    let connection = match decide(message, loaded, &refresher.windows, asked, redelivered, now) {
+        Decision::Refresh(connection) => connection,
+        Decision::Lost(connection) => return lost(refresher, provider, &connection).await,
+        Decision::Skip(Skip::Waiting(ConnectionState::Quarantined), Some(connection)) => {
+            return match store_kept(refresher, provider, &connection).await {
+                Some(outcome) => outcome,
+                None => {
+                    let skip = Skip::Waiting(connection.state);
+                    skipped(refresher, provider, skip, Some(&connection)).await
+                }
+            };
+        }
+        Decision::Skip(skip, connection) => {
+            return skipped(refresher, provider, skip, connection.as_ref()).await;
+        }
+    };
     // A call that spends is written down in the database, which knows better: the mark of a worker that died would outlive
     // the leeway inside which the call may be repeated.
     let mark = (!provider.rotation().spends()).then(|| Mark::of(refresher, message));

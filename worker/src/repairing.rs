@@ -59,8 +59,11 @@ pub(crate) async fn skipped(
     let now = refresher.clock.now();
     let next_attempt_at = match skip {
         Skip::NotYet => connection.next_attempt_at,
-        // Should the other one have died, somebody has to look again.
-        Skip::InFlight => Some(now + refresher.in_flight),
+        // Should the other one have died, somebody has to look again, in time for a leeway.
+        Skip::InFlight => {
+            let rotation = provider.rotation();
+            Some(rotation.in_time(connection.unknown_since(), now + refresher.in_flight, now))
+        }
         // Its token may be good for hours yet.
         Skip::Waiting(state) => match repair_cache(refresher, provider, connection).await {
             Cached::Failed => Some(next_repair(refresher)),

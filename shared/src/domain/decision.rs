@@ -20,13 +20,13 @@ pub enum Decision {
 }
 
 /// Decides about `message` from what was loaded for it, `None` if the connection is gone. `rotation` and `revision` are its
-/// provider's.
+/// provider's; `is_redelivered`: whoever had the message before may have died with it.
 pub fn decide(
     message: &RefreshMessage,
     loaded: Option<LoadedConnection>,
     windows: &RefreshWindows,
-    rotation: Rotation,
-    revision: &str,
+    (rotation, revision): (Rotation, &str),
+    is_redelivered: bool,
     now: DateTime<Utc>,
 ) -> Decision {
     let Some(connection) = loaded else { return Decision::Skip(Skip::Gone, None) };
@@ -46,7 +46,11 @@ pub fn decide(
     if connection.is_paused {
         return Decision::Skip(Skip::Paused, None);
     }
-    if connection.leased_until.is_some_and(|until| until > now) {
+    let is_somebodys = |until: DateTime<Utc>| {
+        let sent_at = connection.unknown_since();
+        !sent_at.is_some_and(|sent_at| rotation.may_pass(sent_at, until, is_redelivered, now))
+    };
+    if connection.leased_until.is_some_and(|until| until > now && is_somebodys(until)) {
         return Decision::Skip(Skip::InFlight, Some(connection));
     }
     if connection.next_attempt_at.is_some_and(|next| next > now) {
@@ -101,7 +105,7 @@ mod tests {
 
     fn decided(loaded: Option<LoadedConnection>) -> Option<(Skip, bool)> {
         let message = message();
-        match decide(&message, loaded, &WINDOWS, Rotation::Strict, "r", at(0)) {
+        match decide(&message, loaded, &WINDOWS, (Rotation::Strict, "r"), true, at(0)) {
             Decision::Refresh(_) => None,
             Decision::Lost(_) => panic!("lost"),
             Decision::Skip(skip, connection) => Some((skip, connection.is_some())),
@@ -169,7 +173,7 @@ mod tests {
         let decided = |rotation, sent_at| {
             let connection = LoadedConnection { attempt_sent_at: sent_at, ..due() };
             let message = message();
-            match decide(&message, Some(connection), &WINDOWS, rotation, "r", at(1)) {
+            match decide(&message, Some(connection), &WINDOWS, (rotation, "r"), false, at(1)) {
                 Decision::Refresh(_) => "refresh",
                 Decision::Lost(_) => "lost",
                 Decision::Skip(..) => "skip",
@@ -181,5 +185,29 @@ mod tests {
         assert_eq!(decided(Rotation::Strict, Some(at(1))), "lost");
         assert_eq!(decided(Rotation::Strict, None), "refresh");
         assert_eq!(decided(Rotation::None, Some(at(-9))), "refresh");
+    }
+
+    #[test]
+    fn inside_a_leeway_a_lease_is_passed_by_a_redelivered_message_and_by_others_before_it_is_too_late() {
+        let second = |second| DateTime::UNIX_EPOCH + TimeDelta::seconds(second);
+        let calls = |rotation, leased_until, is_redelivered, now| {
+            let connection = LoadedConnection {
+                attempt_sent_at: Some(second(0)),
+                leased_until: Some(second(leased_until)),
+                ..due()
+            };
+            let asked = (rotation, "r");
+            let message = message();
+            let decided = decide(&message, Some(connection), &WINDOWS, asked, is_redelivered, second(now));
+            matches!(decided, Decision::Refresh(_))
+        };
+        let leeway = Rotation::Leeway(std::time::Duration::from_secs(60));
+        assert!(calls(leeway, 90, true, 1), "its sender is dead, or calls beside us, which harms nobody");
+        assert!(!calls(leeway, 90, false, 1), "its sender is at it, as far as anybody knows");
+        assert!(calls(leeway, 90, false, 27), "its sender is late, and the lease outlives the leeway");
+        assert!(!calls(leeway, 50, false, 27), "there is time after the lease");
+        assert!(!calls(leeway, 90, true, 54), "it would arrive too late");
+        assert!(!calls(Rotation::Strict, 90, true, 1));
+        assert!(!calls(Rotation::Strict, 90, false, 27));
     }
 }

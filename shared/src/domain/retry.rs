@@ -52,6 +52,9 @@ pub struct History {
 /// long; what comes later is a job of its own.
 const REPEATED_AT_ONCE: u32 = 1;
 
+/// Between writing a call down and sending it lies one round trip; more is a reason to look again.
+pub const UNSENT_FOR: Duration = Duration::from_secs(2);
+
 /// Where one job's calls stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Course {
@@ -111,6 +114,32 @@ impl Rotation {
             Self::None => true,
             Self::Strict => false,
             Self::Leeway(_) => self.repeatable_until(sent_at).is_some_and(|until| now < until),
+        }
+    }
+
+    /// Whether it may be presented again at `now` beside its first sender, who holds a lease until `leased_until`: inside a
+    /// leeway that harms nobody, and a lease may outlive the leeway. Whose message comes again has most likely died with it;
+    /// everybody else gives it half of the time.
+    pub fn may_pass(
+        self,
+        sent_at: DateTime<Utc>,
+        leased_until: DateTime<Utc>,
+        is_redelivered: bool,
+        now: DateTime<Utc>,
+    ) -> bool {
+        let Some(until) = self.repeatable_until(sent_at) else { return false };
+        let is_late = leased_until >= until && now >= sent_at + (until - sent_at) / 2;
+        now < until && (is_redelivered || is_late)
+    }
+
+    /// For how long after it was written down a call of this kind may be sent without a second look: a process may stand still
+    /// in between, and somebody else be faster inside the leeway, after which the token must not be presented. `None` where
+    /// nobody else presents it.
+    pub fn unsent_for(self) -> Option<Duration> {
+        match self {
+            Self::None | Self::Strict => None,
+            // Of what is left for a call's way.
+            Self::Leeway(leeway) => Some((leeway / 10).min(UNSENT_FOR)),
         }
     }
 

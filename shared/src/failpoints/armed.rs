@@ -1,6 +1,7 @@
 //! What a test has ordered.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -9,7 +10,8 @@ use std::time::Duration;
 use super::{Guard, Point};
 
 /// The variable in which a process is told where to fail: `POINT=ACTION` or `POINT=ACTION@N`, for the Nth time that it
-/// gets there and no other. An action is `abort`, or `pause:` and a number of milliseconds.
+/// gets there and no other. An action is `abort`, `pause:` and a number of milliseconds, or `hold:` and the path of a file: it
+/// is written there, and the process goes on when somebody removes it.
 pub const VARIABLE: &str = "FAILPOINT";
 
 /// The variable in which a process is told which guard to do without.
@@ -22,18 +24,22 @@ static FENCE_IS_OFF: AtomicBool = AtomicBool::new(false);
 static JOURNAL_IS_OFF: AtomicBool = AtomicBool::new(false);
 static DEAD_LETTERING_IS_OFF: AtomicBool = AtomicBool::new(false);
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Order {
     point: Point,
     action: Action,
     visit: u64,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Action {
     Abort,
     Pause(Duration),
+    Hold(PathBuf),
 }
+
+/// How often a process that is held looks whether it may go on.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Takes the orders in a process's environment.
 ///
@@ -76,7 +82,7 @@ pub async fn reached(point: Point) {
     if !IS_ARMED.load(Ordering::Relaxed) {
         return;
     }
-    let order = *ORDER.lock().unwrap_or_else(PoisonError::into_inner);
+    let order = ORDER.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let Some(order) = order.filter(|order| order.point == point) else { return };
     if VISITS.fetch_add(1, Ordering::SeqCst) + 1 != order.visit {
         return;
@@ -86,6 +92,14 @@ pub async fn reached(point: Point) {
         Action::Pause(pause) => {
             tracing::warn!(point = point.as_str(), ?pause, "failpoint reached");
             tokio::time::sleep(pause).await;
+        }
+        Action::Hold(file) => {
+            if let Err(error) = std::fs::write(&file, point.as_str()) {
+                tracing::error!(point = point.as_str(), %error, "failpoint cannot say that it is reached");
+            }
+            while file.exists() {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
         }
     }
 }
@@ -99,6 +113,7 @@ impl FromStr for Order {
         let (action, visit) = rest.split_once('@').unwrap_or((rest, "1"));
         let action = match action.split_once(':') {
             None if action == "abort" => Some(Action::Abort),
+            Some(("hold", file)) => Some(Action::Hold(file.into())),
             Some(("pause", milliseconds)) => milliseconds
                 .parse()
                 .ok()
@@ -128,6 +143,11 @@ mod tests {
         assert_eq!(
             order("after_lease=pause:1500"),
             Ok(Order { point: Point::AfterLease, action: pause, visit: 1 })
+        );
+        let hold = Action::Hold("/tmp/held".into());
+        assert_eq!(
+            order("zombie=hold:/tmp/held"),
+            Ok(Order { point: Point::Zombie, action: hold, visit: 1 })
         );
         for text in ["", "after_lease", "nowhere=abort", "after_lease=explode", "after_lease=abort@x"] {
             assert!(order(text).is_err(), "{text}");

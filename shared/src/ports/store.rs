@@ -280,6 +280,8 @@ pub struct Attempt {
     pub grant: String,
     /// How long nobody else sends one, by the database's clock.
     pub lease: TimeDelta,
+    /// Whether the lease of the attempt that was loaded counts for nothing: inside a leeway its call may be repeated beside it.
+    pub passes: bool,
 }
 
 /// The end of a claim without a call.

@@ -1,7 +1,8 @@
 //! Grants with refresh tokens: nothing that was spent is lost or spent twice.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
@@ -21,7 +22,7 @@ use freshet_shared::ports::store::{Attempt, Recovered, Release};
 use sea_orm::ConnectionTrait;
 
 use super::{Bench, message, noon};
-use crate::refresh::refresh;
+use crate::refresh::{Refresher, refresh};
 
 /// Takes the place of Fynd, so that the bench's rows are its connections.
 pub(super) const DEFINITION: &str = r#"
@@ -192,6 +193,78 @@ async fn what_a_dead_worker_sent_is_not_sent_again_and_its_lease_is_waited_for()
         assert_eq!(refreshed(&bench, 0).await.as_str(), expected, "{rotation} after {seconds} s");
         assert_eq!(bench.provider.calls().len(), usize::from(expected == "refreshed"));
     }
+}
+
+/// The lease of a call that was sent at noon outlives the leeway.
+const DEAD: &str = "UPDATE token_refresh SET lease_owner = 'dead', lease_until = '2026-11-21 12:01:30', attempt_id = 'a', \
+     attempt_sent_at = '2026-11-21 12:00:00'";
+
+#[tokio::test]
+async fn a_lease_that_outlives_its_leeway_is_passed_in_time_to_call_again() {
+    for (rotation, is_redelivered, seconds, expected) in [
+        (LEEWAY, true, 1, "refreshed"),
+        (LEEWAY, false, 1, "skipped"),
+        (LEEWAY, false, 28, "refreshed"),
+        (LEEWAY, true, 55, "skipped"),
+        (STRICT, true, 1, "skipped"),
+        (STRICT, false, 28, "skipped"),
+    ] {
+        let bench = bench(DEFINITION, rotation, &["s"]).await;
+        bench.execute(DEAD).await;
+        bench.clock.advance(TimeDelta::seconds(seconds));
+        bench.provider.answer(200, GRANT);
+        let outcome = refresh(&bench.refresher, &message(1, 0, Lane::Early), is_redelivered).await;
+        assert_eq!(outcome.as_str(), expected, "{rotation}, {is_redelivered}, after {seconds} s");
+        assert_eq!(bench.provider.calls().len(), usize::from(expected == "refreshed"));
+    }
+}
+
+#[tokio::test]
+async fn who_finds_a_lease_that_outlives_its_leeway_looks_again_in_time() {
+    let bench = bench(DEFINITION, LEEWAY, &["s"]).await;
+    bench.execute(DEAD).await;
+    bench.clock.advance(TimeDelta::seconds(1));
+    assert_eq!(refreshed(&bench, 0).await, Outcome::Skipped(Skip::InFlight));
+    let again = bench.load(1).await.next_attempt_at.unwrap();
+    bench.clock.advance(again - bench.clock.now());
+    bench.provider.answer(200, GRANT);
+    assert_eq!(refreshed(&bench, 0).await.as_str(), "refreshed", "at {again}");
+}
+
+/// While its first call is under way, the message comes again and is served; then the first call is answered too.
+#[derive(Default)]
+struct Beside {
+    refresher: OnceLock<Arc<Refresher>>,
+    calls: AtomicU32,
+}
+
+#[async_trait]
+impl ProviderCaller for Beside {
+    async fn call(&self, _: &ProviderRequest) -> Result<ProviderAnswer, CallError> {
+        let mut body = GRANT;
+        if self.calls.fetch_add(1, Ordering::SeqCst) == 0 {
+            let again = message(1, 0, Lane::Early);
+            let outcome = refresh(self.refresher.get().unwrap(), &again, true).await;
+            assert_eq!(outcome.as_str(), "refreshed");
+            body = r#"{"access_token":"late","expires_in":3600,"refresh_token":"late too"}"#;
+        }
+        Ok(ProviderAnswer { status: 200, retry_after: None, body: body.as_bytes().to_vec().into() })
+    }
+}
+
+#[tokio::test]
+async fn of_two_that_call_inside_a_leeway_one_is_stored_as_a_whole_and_the_other_is_stale() {
+    let mut bench = bench(DEFINITION, LEEWAY, &["s"]).await;
+    let beside = Arc::new(Beside::default());
+    Arc::get_mut(&mut bench.refresher).unwrap().caller = beside.clone();
+    assert!(beside.refresher.set(bench.refresher.clone()).is_ok());
+    assert_eq!(refreshed(&bench, 0).await, Outcome::Stale);
+    let loaded = bench.load(1).await;
+    assert_eq!((loaded.generation, loaded.attempt_id), (Generation(1), None));
+    assert_eq!(loaded.access_token.unwrap().expose(), "new");
+    assert_eq!(loaded.refresh_token.unwrap().expose(), "second");
+    assert_eq!(bench.cached(1).as_deref(), Some("new"));
+    assert_eq!(beside.calls.load(Ordering::SeqCst), 2);
 }
 
 #[tokio::test]
@@ -450,6 +523,7 @@ async fn a_call_is_written_down_only_on_what_was_loaded_and_once() {
         unknown_for: TimeDelta::zero(),
         grant: "grant".into(),
         lease: TimeDelta::minutes(2),
+        passes: false,
     };
     let begin = async |minutes, attempt: Attempt| {
         bench.clock.advance(noon() + TimeDelta::minutes(minutes) - bench.clock.now());

@@ -41,6 +41,7 @@ macro_rules! with_rows {
                 owner LONGTEXT PATH '$.owner' ERROR ON ERROR, \
                 lease_us BIGINT PATH '$.lease_us' ERROR ON ERROR, \
                 unknown_us BIGINT PATH '$.unknown_us' ERROR ON ERROR, \
+                passes BIGINT PATH '$.passes' ERROR ON ERROR, \
                 spent LONGTEXT PATH '$.spent' ERROR ON ERROR\
             )) AS new \
             JOIN token_refresh AS ours ON ours.connection_id = new.id AND ours.generation = new.generation ",
@@ -54,7 +55,8 @@ const UPDATE: &str = with_rows!(
     "UPDATE",
     "AND CAST(ours.state AS BINARY) = CAST(new.loaded_state AS BINARY) AND (\
         CAST(ours.attempt_id AS BINARY) = CAST(new.attempt AS BINARY) OR \
-        CAST(ours.attempt_id AS BINARY) <=> CAST(new.loaded_attempt AS BINARY) AND (ours.lease_until IS NULL OR ours.lease_until <= UTC_TIMESTAMP(6))) \
+        CAST(ours.attempt_id AS BINARY) <=> CAST(new.loaded_attempt AS BINARY) \
+            AND (new.passes = 1 OR ours.lease_until IS NULL OR ours.lease_until <= UTC_TIMESTAMP(6))) \
      SET ours.lease_owner = new.owner, ours.lease_until = UTC_TIMESTAMP(6) + INTERVAL new.lease_us MICROSECOND, \
         ours.attempt_id = new.attempt, ours.attempt_sent_at = UTC_TIMESTAMP(6) - INTERVAL new.unknown_us MICROSECOND, \
         ours.attempt_grant = new.spent"
@@ -106,6 +108,7 @@ impl Database {
                 "owner": attempt.owner,
                 "lease_us": attempt.lease.num_microseconds(),
                 "unknown_us": attempt.unknown_for.num_microseconds(),
+                "passes": i64::from(attempt.passes),
                 "spent": attempt.grant,
             })
         };

@@ -18,6 +18,10 @@ impl Database {
             Some(loaded) => id().eq(loaded.as_str()),
             None => id().is_null(),
         };
+        let is_free = match attempt.passes {
+            true => Cond::all(),
+            false => Cond::any().add(lease.clone().is_null()).add(lease.lte(now)),
+        };
         let statement = Query::update()
             .table(TokenRefresh::Table)
             .value(TokenRefresh::LeaseOwner, attempt.owner.as_str())
@@ -28,11 +32,7 @@ impl Database {
             .and_where(Expr::col(TokenRefresh::ConnectionId).eq(attempt.connection_id.0))
             .and_where(Expr::col(TokenRefresh::Generation).eq(attempt.generation.0))
             .and_where(Expr::col(TokenRefresh::State).eq(attempt.loaded_state.as_str()))
-            .cond_where(
-                Cond::any()
-                    .add(is_ours())
-                    .add(Cond::all().add(as_loaded).add(lease.clone().is_null().or(lease.lte(now)))),
-            )
+            .cond_where(Cond::any().add(is_ours()).add(Cond::all().add(as_loaded).add(is_free)))
             .to_owned();
         Ok(self.connection.execute(&statement).await?.rows_affected() > 0)
     }

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+pub(crate) use freshet_tests::chart::Curve;
 use serde::{Deserialize, Serialize};
 
 use crate::figures::{Bar, Figure};
@@ -17,14 +18,6 @@ pub(crate) struct Measured {
     pub(crate) figures: Vec<Figure>,
     pub(crate) bars: Vec<Bar>,
     pub(crate) curves: Vec<Curve>,
-}
-
-/// Something over time, for a chart.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Curve {
-    pub(crate) name: String,
-    /// Seconds, and how many by then.
-    pub(crate) points: Vec<(f64, f64)>,
 }
 
 /// The same with where and when.

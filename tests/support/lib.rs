@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod binaries;
+pub mod chart;
 pub mod command;
 pub mod environment;
 pub mod fleet;

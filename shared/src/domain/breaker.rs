@@ -47,7 +47,8 @@ pub enum BreakerPolicyError {
 
 impl BreakerPolicy {
     /// Opens when of the calls that ended in the last `window`, and these are `minimum` at least, `share` or more failed
-    /// by the provider's fault. Stays open for `open_for`, or for as long as the provider asked for, up to `longest`.
+    /// by the provider's fault; and when `minimum` calls in a row did, however well it served before. A busy provider that
+    /// hangs ends few calls, and a window full of good ones would hide them for almost all of its length. Stays open for `open_for`, or for as long as the provider asked for, up to `longest`.
     ///
     /// # Errors
     /// If one of them makes no sense.
@@ -80,8 +81,10 @@ impl BreakerPolicy {
         self.open_for
     }
 
-    fn is_exceeded(&self, failed: u32, total: u32) -> bool {
-        total >= self.minimum && f64::from(failed) / f64::from(total) >= self.share
+    fn is_exceeded(&self, window: &Window) -> bool {
+        let (failed, total) = window.counts();
+        let is_share_reached = total >= self.minimum && f64::from(failed) / f64::from(total) >= self.share;
+        is_share_reached || window.in_a_row() >= self.minimum
     }
 
     fn wait(&self, retry_after: Option<Duration>) -> TimeDelta {
@@ -219,8 +222,7 @@ impl Breaker {
             (State::Closed(window), Evidence::Serves) => window.count(now, false),
             (State::Closed(window), Evidence::Fails { retry_after }) => {
                 window.count(now, true);
-                let (failed, total) = window.counts();
-                if self.policy.is_exceeded(failed, total) {
+                if self.policy.is_exceeded(window) {
                     return Some(self.open(retry_after, now));
                 }
             }

@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-use super::{INK, WIDTH, colour, document};
+use freshet_tests::chart::{INK, WIDTH, colour, document, number};
+
 use crate::figures::Figure;
-use crate::table::number;
 
 const TOP: f64 = 44.0;
 const ROW: f64 = 36.0;

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use anyhow::{Context, Result, ensure};
 use freshet_cli::simulator::{Matcher, Provider, Reply, StatusCode};
-use freshet_tests::binaries::Binary;
+use freshet_tests::binaries::{Binary, DesertedAddress};
 use freshet_tests::fleet::{NewConnection, PATIENCE, TestFleet};
 use freshet_tests::otlp::{Collector, ReceivedSpan};
 use freshet_tests::waiting::eventually;
@@ -236,6 +236,46 @@ async fn a_failure_is_an_error_of_its_trace_which_line_and_row_name_and_its_retr
     assert!(is_linked(retry, process), "{:?}", retry.span.links);
     fleet.work_off(1).await?;
     assert_eq!(fleet.stored(1).await?.generation(), 1);
+    fleet.dissolve().await
+}
+
+#[tokio::test]
+async fn each_try_to_connect_is_a_call_that_is_linked_to_the_one_before() -> Result<()> {
+    let mut fleet = TestFleet::found().await?;
+    let (collector, deserted) = (Collector::start().await?, DesertedAddress::take()?);
+    let variables = [
+        ("FRESHET_TELEMETRY__OTLP_ENDPOINT", collector.endpoint()),
+        (
+            "FRESHET_PROVIDERS__FYND__ENVIRONMENTS__PRODUCTION__OMS_HOST",
+            format!("http://{}", deserted.address()?),
+        ),
+    ];
+    fleet.environment.extend(variables.map(|(name, value)| (name.to_owned(), value)));
+    // In the early lane, which calls for the token alone.
+    fleet.add([NewConnection::fynd(1, 1_200)]).await?;
+    let producer = Binary::new("producer")?.arguments(["once", "--lane", "early"]);
+    let _ended = producer.variables(&fleet.environment).run().await?.with_code(0)?;
+    let mut worker = Binary::new("worker")?.arguments(["run"]).variables(&fleet.environment).start()?;
+    worker.until_it_says("refresh failed", PATIENCE).await?;
+    let _ended = worker.terminate(PATIENCE).await?.with_code(0)?;
+
+    let spans = collector.spans();
+    let mut tries: Vec<_> = spans.iter().filter(|received| is_token_call(received)).collect();
+    tries.sort_by_key(|received| received.span.start_time_unix_nano);
+    assert!(tries.len() > 1, "{tries:?}");
+    let process = spans.iter().find(|received| received.span.kind() == SpanKind::Consumer);
+    let process = process.context("nothing was processed")?;
+    let trace = spans.iter().map(|received| (received.span.span_id.as_slice(), received)).collect();
+    for (number, this) in tries.iter().enumerate() {
+        assert_eq!(this.span.kind(), SpanKind::Client);
+        assert_eq!(this.attribute("error.type").as_deref(), Some("not_connected"));
+        assert!(descends(&trace, this, process));
+        let before = number.checked_sub(1).and_then(|before| tries.get(before));
+        let resend_count = before.map(|_| number.to_string());
+        assert_eq!(this.attribute("http.request.resend_count"), resend_count);
+        assert_eq!(this.span.links.len(), usize::from(before.is_some()));
+        assert!(before.is_none_or(|before| is_linked(this, before)));
+    }
     fleet.dissolve().await
 }
 

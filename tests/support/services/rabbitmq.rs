@@ -4,6 +4,7 @@ mod broker;
 mod epmd;
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use lapin::{Connection, ConnectionProperties};
@@ -29,8 +30,13 @@ impl RabbitMq {
 
     /// Starts a broker on free ports.
     pub async fn start() -> Result<Self> {
+        Self::start_counting_every(Duration::from_secs(1)).await
+    }
+
+    /// The same with statistics that are so old at most.
+    pub async fn start_counting_every(interval: Duration) -> Result<Self> {
         let epmd = Epmd::start().await?;
-        let broker = Broker::create(epmd.port())?;
+        let broker = Broker::create(epmd.port(), interval)?;
         let mut rabbitmq = Self { broker, _epmd: epmd };
         rabbitmq.launch().await?;
         Ok(rabbitmq)

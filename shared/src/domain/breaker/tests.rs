@@ -110,6 +110,29 @@ fn failures_that_lie_before_the_window_do_not_count() {
 }
 
 #[test]
+fn failures_in_a_row_open_it_however_well_it_served_before() {
+    let mut breaker = Breaker::new(policy(3));
+    for _ in 0..1_000 {
+        assert_eq!(call(&mut breaker, Evidence::Serves, 0), None);
+    }
+    assert_eq!(call(&mut breaker, FAILS, 1_000), None);
+    assert_eq!(call(&mut breaker, FAILS, 1_000), None);
+    assert_eq!(call(&mut breaker, Evidence::Serves, 1_000), None, "it serves after all");
+    assert_eq!(call(&mut breaker, FAILS, 2_000), None);
+    assert_eq!(call(&mut breaker, Evidence::Nothing, 2_000), None, "says nothing");
+    assert_eq!(call(&mut breaker, FAILS, 2_000), None);
+    assert_eq!(call(&mut breaker, FAILS, 2_000), opened(OPEN_FOR), "three in a row");
+}
+
+#[test]
+fn a_row_of_failures_ends_where_nobody_called_for_a_window() {
+    let mut breaker = Breaker::new(policy(2));
+    for minute in 0..10 {
+        assert_eq!(call(&mut breaker, FAILS, minute * 61_000), None, "one in a minute");
+    }
+}
+
+#[test]
 fn one_probe_at_a_time_closes_it_or_opens_it_again() {
     let mut breaker = open();
     let now = OPEN_FOR * 1_000;
@@ -232,7 +255,7 @@ proptest! {
     }
 
     #[test]
-    fn it_opens_exactly_when_the_share_is_reached(
+    fn it_opens_exactly_when_the_share_is_reached_or_enough_fail_in_a_row(
         results in vec(any::<bool>(), 1..200),
         percent in 1..=100_u32,
         minimum in 1..50_u32,
@@ -240,12 +263,13 @@ proptest! {
         let (share, minute) = (f64::from(percent) / 100.0, Duration::from_secs(60));
         let policy = BreakerPolicy::new(share, minimum, minute, minute, minute).unwrap();
         let mut breaker = Breaker::new(policy);
-        let (mut failed, mut total) = (0, 0);
+        let (mut failed, mut total, mut in_a_row) = (0, 0, 0);
         for has_failed in results {
             let evidence = if has_failed { FAILS } else { Evidence::Serves };
             failed += u32::from(has_failed);
             total += 1;
-            let is_reached = total >= minimum && failed * 100 >= percent * total;
+            in_a_row = if has_failed { in_a_row + 1 } else { 0 };
+            let is_reached = in_a_row >= minimum || total >= minimum && failed * 100 >= percent * total;
             let change = call(&mut breaker, evidence, 0);
             // A call that went well lowers the share, so only failures open it.
             prop_assert_eq!(change.is_some(), has_failed && is_reached, "{} of {}", failed, total);

@@ -13,6 +13,8 @@ pub(super) struct Window {
     /// In microseconds.
     slice: i64,
     slices: VecDeque<Slice>,
+    /// Failures since a call ended well, or since the window was empty.
+    in_a_row: u32,
 }
 
 #[derive(Debug)]
@@ -26,7 +28,7 @@ struct Slice {
 impl Window {
     pub(super) fn new(length: TimeDelta) -> Self {
         let slice = length.num_microseconds().unwrap_or(i64::MAX) / SLICES;
-        Self { slice: slice.max(1), slices: VecDeque::new() }
+        Self { slice: slice.max(1), slices: VecDeque::new(), in_a_row: 0 }
     }
 
     /// Counts one, and forgets what is older than the window.
@@ -39,6 +41,10 @@ impl Window {
         while self.slices.front().is_some_and(|oldest| oldest.number <= number - SLICES) {
             self.slices.pop_front();
         }
+        if self.slices.is_empty() || !has_failed {
+            self.in_a_row = 0;
+        }
+        self.in_a_row = self.in_a_row.saturating_add(u32::from(has_failed));
         if self.slices.back().is_none_or(|newest| newest.number < number) {
             self.slices.push_back(Slice { number, failed: 0, total: 0 });
         }
@@ -46,6 +52,11 @@ impl Window {
             newest.failed = newest.failed.saturating_add(u32::from(has_failed));
             newest.total = newest.total.saturating_add(1);
         }
+    }
+
+    /// Failures in a row, as of the last call that was counted.
+    pub(super) fn in_a_row(&self) -> u32 {
+        self.in_a_row
     }
 
     /// Failures and calls, as of the last one that was counted.

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
@@ -22,7 +23,8 @@ pub(super) struct Broker {
 }
 
 impl Broker {
-    pub(super) fn create(epmd_port: u16) -> Result<Self> {
+    /// Its statistics are as old as `interval` at most.
+    pub(super) fn create(epmd_port: u16, interval: Duration) -> Result<Self> {
         let broker = Self {
             instance: Instance::create("rabbitmq", Root::of_environment())?,
             amqp_port: free_port()?,
@@ -30,18 +32,22 @@ impl Broker {
             distribution_port: free_port()?,
             epmd_port,
         };
-        broker.instance.folder().write("rabbitmq.conf", &broker.configuration())?;
+        let milliseconds = interval.as_millis();
+        broker.instance.folder().write("rabbitmq.conf", &broker.configuration(milliseconds))?;
+        // Quorum queues have a clock of their own, and no key for it in the other file.
+        let advanced = format!("[{{rabbit, [{{quorum_tick_interval, {milliseconds}}}]}}].\n");
+        broker.instance.folder().write("advanced.config", &advanced)?;
         broker.instance.folder().write("enabled_plugins", "[rabbitmq_management].\n")?;
         Ok(broker)
     }
 
-    fn configuration(&self) -> String {
+    fn configuration(&self, statistics: u128) -> String {
         let (amqp, management) = (self.amqp_port, self.management_port);
         format!(
             "listeners.tcp.1 = 127.0.0.1:{amqp}\n\
              management.tcp.ip = 127.0.0.1\n\
              management.tcp.port = {management}\n\
-             collect_statistics_interval = 1000\n\
+             collect_statistics_interval = {statistics}\n\
              disk_free_limit.absolute = 50MB\n"
         )
     }

@@ -1,0 +1,119 @@
+//! The Deployment: worker processes, started and ended as Kubernetes would.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use anyhow::Result;
+use freshet_tests::binaries::{Binary, Ended, Process};
+use freshet_tests::monitoring::Watched;
+use nix::sys::signal::Signal;
+use tokio::task::JoinHandle;
+
+use crate::arguments::Ending;
+
+/// The workers.
+pub(crate) struct Workers {
+    environment: HashMap<String, String>,
+    grace: Duration,
+    ending: Ending,
+    running: Vec<Process>,
+    ended: Vec<Leaving>,
+}
+
+/// A worker that was asked to end.
+struct Leaving {
+    in_hand: f64,
+    end: JoinHandle<Result<Ended>>,
+}
+
+/// What became of those that were ended.
+#[derive(Debug, Default)]
+pub(crate) struct Departures {
+    /// How many were.
+    pub(crate) number: usize,
+    /// Those that had refreshes in hand when they were asked to end.
+    pub(crate) busy: usize,
+    /// Refreshes that they had in hand.
+    pub(crate) in_hand: f64,
+    /// The longest that one took.
+    pub(crate) longest: Duration,
+    /// Those that did not end with 0 within their grace period, and what they came to.
+    pub(crate) bad: Vec<String>,
+}
+
+impl Workers {
+    pub(crate) fn new(environment: &HashMap<String, String>, grace: Duration, ending: Ending) -> Self {
+        Self { environment: environment.clone(), grace, ending, running: Vec::new(), ended: Vec::new() }
+    }
+
+    /// Those that were not asked to end.
+    pub(crate) fn count(&self) -> u32 {
+        self.running.len() as u32
+    }
+
+    /// Starts or ends as many as it takes.
+    pub(crate) async fn scale_to(&mut self, count: u32) -> Result<()> {
+        while self.count() < count {
+            let worker = Binary::new("worker")?.arguments(["run"]).variables(&self.environment);
+            self.running.push(worker.start()?);
+        }
+        while self.count() > count {
+            self.end_the_busiest().await?;
+        }
+        Ok(())
+    }
+
+    /// The worst that Kubernetes may choose.
+    async fn end_the_busiest(&mut self) -> Result<()> {
+        let mut busiest = (0, -1.0);
+        for (place, process) in self.running.iter_mut().enumerate() {
+            let in_hand =
+                Watched::of(process).await?.metrics().await?.sum("freshet_in_flight", &[]).unwrap_or(0.0);
+            if in_hand > busiest.1 {
+                busiest = (place, in_hand);
+            }
+        }
+        let (place, in_hand) = busiest;
+        let process = self.running.swap_remove(place);
+        process.signal(match self.ending {
+            Ending::Terminate => Signal::SIGTERM,
+            Ending::Kill => Signal::SIGKILL,
+        })?;
+        self.ended.push(Leaving { in_hand, end: tokio::spawn(process.ended(self.grace)) });
+        Ok(())
+    }
+
+    /// An error if one has ended by itself.
+    pub(crate) fn check(&mut self) -> Result<()> {
+        for process in &mut self.running {
+            anyhow::ensure!(process.is_running()?, "a worker gave up; it said:\n{}", process.stderr());
+        }
+        Ok(())
+    }
+
+    /// Waits for all that were ended, and ends the others.
+    pub(crate) async fn dismiss(self) -> Result<Departures> {
+        let mut departures = Departures::default();
+        for leaving in self.ended {
+            departures.number += 1;
+            departures.busy += usize::from(leaving.in_hand > 0.0);
+            departures.in_hand += leaving.in_hand;
+            match leaving.end.await? {
+                Ok(ended) => {
+                    departures.longest = departures.longest.max(ended.took);
+                    if ended.code != Some(0) {
+                        departures.bad.push(format!("ended with {:?}", ended.code));
+                    }
+                }
+                Err(error) => departures.bad.push(format!("{error:#}")),
+            }
+        }
+        for process in self.running {
+            let ended = process.terminate(self.grace).await?;
+            if ended.code != Some(0) {
+                departures.bad.push(format!("ended with {:?} at the end of the play", ended.code));
+            }
+        }
+        Ok(departures)
+    }
+}

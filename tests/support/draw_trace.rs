@@ -5,12 +5,13 @@
 
 use std::collections::HashMap;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use freshet_cli::simulator::{Matcher, Provider, Reply, StatusCode};
 use freshet_tests::binaries::Binary;
 use freshet_tests::chart::waterfall::{Bar, Waterfall, chart};
 use freshet_tests::fleet::{NewConnection, PATIENCE, TestFleet};
 use freshet_tests::otlp::{Collector, ReceivedSpan};
+use freshet_tests::waiting::eventually;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode as StatusCodeOfSpan;
 
@@ -18,14 +19,8 @@ const NANOS_PER_MILLISECOND: f64 = 1e6;
 /// The connection.
 const ID: i64 = 42;
 /// What is shown of a span beside its times.
-const SHOWN: [&str; 6] = [
-    "freshet.connection_id",
-    "freshet.outcome",
-    "freshet.step",
-    "freshet.generation",
-    "http.response.status_code",
-    "error.type",
-];
+const SHOWN: [&str; 5] =
+    ["freshet.connection_id", "freshet.outcome", "freshet.step", "http.response.status_code", "error.type"];
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -37,9 +32,9 @@ async fn main() -> Result<()> {
     let away = Reply::json(StatusCode::SERVICE_UNAVAILABLE, "{}").into();
     fleet.marketplaces.script(Matcher::provider(Provider::Fynd), [away]);
     let worker = Binary::new("worker")?.arguments(["run"]).variables(&fleet.environment).start()?;
-    refresh(&fleet, "urgent").await?;
+    refresh(&fleet, "urgent", "failures").await?;
     fleet.let_next_attempts_come().await?;
-    refresh(&fleet, "retry").await?;
+    refresh(&fleet, "retry", "generation").await?;
     // It sends its last spans before it ends.
     let _ended = worker.terminate(PATIENCE).await?.with_code(0)?;
     let spans = collector.spans();
@@ -49,10 +44,16 @@ async fn main() -> Result<()> {
     fleet.dissolve().await
 }
 
-/// A scan, until the worker has done what it published.
-async fn refresh(fleet: &TestFleet, lane: &str) -> Result<()> {
+/// A scan, until the worker has done what it published, which counts up in this column.
+async fn refresh(fleet: &TestFleet, lane: &str, column: &str) -> Result<()> {
     let producer = Binary::new("producer")?.arguments(["once", "--lane", lane]);
     let _ended = producer.variables(&fleet.environment).run().await?.with_code(0)?;
+    let counted = format!("SELECT CAST({column} AS SIGNED) FROM token_refresh WHERE connection_id = {ID}");
+    eventually("the connection's attempt is over", PATIENCE, async || {
+        ensure!(fleet.number(&counted).await? == 1, "{column} is not 1");
+        Ok(())
+    })
+    .await?;
     fleet.vhost.until_drained(PATIENCE).await
 }
 
@@ -65,7 +66,7 @@ fn traces(spans: &[ReceivedSpan]) -> Result<Vec<Waterfall>> {
     };
     let mut begins: Vec<&ReceivedSpan> = spans.iter().filter(is_begin).collect();
     begins.sort_by_key(|begin| begin.span.start_time_unix_nano);
-    anyhow::ensure!(begins.len() == 2, "there are {} traces and not two", begins.len());
+    ensure!(begins.len() == 2, "there are {} traces and not two", begins.len());
     let names: HashMap<&[u8], &str> = spans
         .iter()
         .map(|received| (received.span.span_id.as_slice(), received.span.name.as_str()))
@@ -111,7 +112,8 @@ fn bar(received: &ReceivedSpan, begin: u64, depth: usize, names: &HashMap<&[u8],
     let attributes = SHOWN.iter().filter_map(|key| Some(format!("{key}={}", received.attribute(key)?)));
     let mut notes: Vec<String> = attributes.collect();
     notes.extend(span.links.iter().map(|link| {
-        format!("linked to {}", names.get(link.span_id.as_slice()).unwrap_or(&"a span that was not sent"))
+        let name = names.get(link.span_id.as_slice()).unwrap_or(&"a span that was not sent");
+        format!("linked to {}", name.split(':').next().unwrap_or(name))
     }));
     Bar {
         name: span.name.clone(),

@@ -30,7 +30,6 @@ use tracing::{Instrument, debug_span, field};
 
 pub use deferral::{Deferral, DeferralReason};
 
-use backlog::random_part;
 use gate::{Gate, permits_of};
 
 /// Who would have to wait longer is deferred.
@@ -107,15 +106,15 @@ impl Permits {
 
     fn admitted(&self, gate: Arc<Gate>) -> Result<Permit, Deferral> {
         let now = self.clock.now();
-        match gate.breaker().admit(now) {
+        let admitted = gate.breaker().admit(now);
+        match admitted {
             Ok(admission) => {
                 let clock = self.clock.clone();
                 Ok(Permit { gate: gate.clone(), clock, admission: Some(admission), slot: None, begun: None })
             }
             Err(refusal) => {
-                // Somebody has to be the probe as soon as it may be sent, and all the others should find it answered.
-                let spread = self.settings.breaker.open_for();
-                let until = refusal.until.max(now + PATIENCE) + random_part(spread, self.randomness.next());
+                let earliest = refusal.until.max(now + PATIENCE);
+                let until = gate.comes_back(earliest, now, &self.settings, self.randomness.next());
                 Err(Deferral { until, reason: DeferralReason::BreakerOpen })
             }
         }

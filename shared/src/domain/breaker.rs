@@ -18,6 +18,9 @@ use thiserror::Error;
 use super::failure::FailureClass;
 use window::Window;
 
+/// One failure is no row.
+const FEWEST_IN_A_ROW: u32 = 2;
+
 /// When a breaker opens, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct BreakerPolicy {
@@ -46,9 +49,10 @@ pub enum BreakerPolicyError {
 }
 
 impl BreakerPolicy {
-    /// Opens when of the calls that ended in the last `window`, and these are `minimum` at least, `share` or more failed
-    /// by the provider's fault; and when `minimum` calls in a row did, however well it served before. A busy provider that
-    /// hangs ends few calls, and a window full of good ones would hide them for almost all of its length. Stays open for `open_for`, or for as long as the provider asked for, up to `longest`.
+    /// Opens when of the calls that ended in the last `window`, and these are `minimum` at least, `share` or more failed by
+    /// the provider's fault; and when `minimum` calls in a row (two at least) did, however well it served before. A busy
+    /// provider that hangs ends few calls, and a window full of good ones would hide them for almost all of its length. Stays
+    /// open for `open_for`, or for as long as the provider asked for, up to `longest`.
     ///
     /// # Errors
     /// If one of them makes no sense.
@@ -84,7 +88,7 @@ impl BreakerPolicy {
     fn is_exceeded(&self, window: &Window) -> bool {
         let (failed, total) = window.counts();
         let is_share_reached = total >= self.minimum && f64::from(failed) / f64::from(total) >= self.share;
-        is_share_reached || window.in_a_row() >= self.minimum
+        is_share_reached || window.in_a_row() >= self.minimum.max(FEWEST_IN_A_ROW)
     }
 
     fn wait(&self, retry_after: Option<Duration>) -> TimeDelta {
@@ -163,6 +167,8 @@ pub struct Breaker {
     policy: BreakerPolicy,
     era: u64,
     state: State,
+    /// Since when it is not closed.
+    failing_since: Option<DateTime<Utc>>,
 }
 
 #[derive(Debug)]
@@ -175,12 +181,18 @@ enum State {
 impl Breaker {
     /// Closed, and nothing counted.
     pub fn new(policy: BreakerPolicy) -> Self {
-        Self { policy, era: 0, state: State::Closed(Window::new(policy.window)) }
+        let state = State::Closed(Window::new(policy.window));
+        Self { policy, era: 0, state, failing_since: None }
     }
 
     /// Whether the provider is left alone, but for probes.
     pub fn is_open(&self) -> bool {
         !matches!(self.state, State::Closed(_))
+    }
+
+    /// For how long the provider has been left alone by `now`, but for probes; zero while it is closed.
+    pub fn failing_for(&self, now: DateTime<Utc>) -> TimeDelta {
+        self.failing_since.map_or(TimeDelta::zero(), |since| (now - since).max(TimeDelta::zero()))
     }
 
     /// Asks to make a call at `now`.
@@ -214,6 +226,7 @@ impl Breaker {
             (State::HalfOpen { is_probing }, Evidence::Nothing) => *is_probing = false,
             (State::HalfOpen { .. }, Evidence::Serves) => {
                 self.change(State::Closed(Window::new(self.policy.window)));
+                self.failing_since = None;
                 return Some(Change::Closed);
             }
             (State::HalfOpen { .. }, Evidence::Fails { retry_after }) => {
@@ -235,6 +248,7 @@ impl Breaker {
     fn open(&mut self, retry_after: Option<Duration>, now: DateTime<Utc>) -> Change {
         let wait = self.policy.wait(retry_after);
         self.change(State::Open { since: now, wait });
+        self.failing_since.get_or_insert(now);
         Change::Opened { wait }
     }
 

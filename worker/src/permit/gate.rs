@@ -11,7 +11,7 @@ use freshet_shared::domain::limits::{Limits, share};
 use tokio::sync::Semaphore;
 
 use super::PermitSettings;
-use super::backlog::Backlog;
+use super::backlog::{Backlog, random_part};
 
 /// The gate of one provider.
 pub(super) struct Gate {
@@ -23,6 +23,8 @@ pub(super) struct Gate {
     queue_for_rate: Mutex<Backlog>,
     waiting_for_rate: AtomicU32,
     call_takes: Mutex<Option<Duration>>,
+    /// When the job comes back that is to be the next probe.
+    next_probe: Mutex<Option<DateTime<Utc>>>,
 }
 
 /// A place in the line of the jobs that wait for the rate; given up when it is dropped.
@@ -58,7 +60,32 @@ impl Gate {
             queue_for_rate: Mutex::default(),
             waiting_for_rate: AtomicU32::new(0),
             call_takes: Mutex::default(),
+            next_probe: Mutex::default(),
         }
+    }
+
+    /// When a job that found the breaker open comes back, not before `earliest`.
+    ///
+    /// One of them soon, because somebody has to be the probe. All the others should find it answered: they are spread over as
+    /// long as the provider has failed by now. Over less, all that a long outage has put off would go round through the queue
+    /// again and again, and look like work for more workers.
+    pub(super) fn comes_back(
+        &self,
+        earliest: DateTime<Utc>,
+        now: DateTime<Utc>,
+        settings: &PermitSettings,
+        random: u64,
+    ) -> DateTime<Utc> {
+        let soon = settings.breaker.open_for();
+        let failing_for = self.breaker().failing_for(now);
+        let mut next_probe = lock(&self.next_probe);
+        let has_probe = next_probe.is_some_and(|probe| probe >= earliest && probe <= earliest + soon);
+        let spread = if has_probe { failing_for.min(settings.longest_spread).max(soon) } else { soon };
+        let until = earliest + random_part(spread, random);
+        if !has_probe {
+            *next_probe = Some(until);
+        }
+        until
     }
 
     /// How long a call takes, as the last ones did; `None` before the first.

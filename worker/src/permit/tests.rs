@@ -288,6 +288,25 @@ async fn a_provider_that_fails_is_left_alone_until_one_probe_is_answered() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_longer_a_provider_fails_the_wider_its_jobs_are_spread_but_for_one_that_probes() {
+    let bench = Bench::new(4, None, 0);
+    bench.open().await;
+    for _ in 0..10 {
+        tokio::time::advance(OPEN_FOR).await;
+        bench.fail(FailureClass::ServerError).await;
+    }
+    let first = bench.deferred(DeferralReason::BreakerOpen).await;
+    assert!((seconds(30)..seconds(60)).contains(&first), "somebody probes soon: {first}");
+    let mut waits = Vec::new();
+    for _ in 0..100 {
+        waits.push(bench.deferred(DeferralReason::BreakerOpen).await);
+    }
+    let soon = waits.iter().filter(|wait| **wait < seconds(60)).count();
+    assert!(soon < 30, "{soon} of a hundred come back as soon as the probe");
+    assert!(waits.iter().all(|wait| (seconds(30)..seconds(330)).contains(wait)), "{waits:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_probe_that_has_to_wait_for_the_rate_makes_way_for_the_next_one() {
     let bench = Bench::new(1, Some((1, 60, 4)), 0);
     bench.open().await;

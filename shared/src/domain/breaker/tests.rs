@@ -148,6 +148,19 @@ fn one_probe_at_a_time_closes_it_or_opens_it_again() {
 }
 
 #[test]
+fn it_knows_for_how_long_the_provider_has_failed_over_all_its_probes() {
+    let mut breaker = open();
+    let failing_for =
+        |breaker: &Breaker, seconds: i64| breaker.failing_for(at(seconds * 1_000)).num_seconds();
+    assert_eq!(failing_for(&breaker, 20), 20);
+    assert_eq!(call(&mut breaker, FAILS, 30_000), opened(OPEN_FOR));
+    assert_eq!(failing_for(&breaker, 50), 50);
+    assert_eq!(failing_for(&breaker, -10), 0, "the clock went back");
+    assert_eq!(call(&mut breaker, Evidence::Serves, 60_000), Some(Change::Closed));
+    assert_eq!(failing_for(&breaker, 61), 0);
+}
+
+#[test]
 fn a_probe_that_says_nothing_makes_way_for_the_next_one() {
     let mut breaker = open();
     let now = OPEN_FOR * 1_000;
@@ -269,7 +282,7 @@ proptest! {
             failed += u32::from(has_failed);
             total += 1;
             in_a_row = if has_failed { in_a_row + 1 } else { 0 };
-            let is_reached = in_a_row >= minimum || total >= minimum && failed * 100 >= percent * total;
+            let is_reached = in_a_row >= minimum.max(2) || total >= minimum && failed * 100 >= percent * total;
             let change = call(&mut breaker, evidence, 0);
             // A call that went well lowers the share, so only failures open it.
             prop_assert_eq!(change.is_some(), has_failed && is_reached, "{} of {}", failed, total);

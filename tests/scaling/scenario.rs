@@ -43,7 +43,7 @@ const fn phase(minutes: f64, load: f64, provider: Provider) -> Phase {
 
 /// An hour and a half: a wave for more workers than there are at first, another, and two kinds of outages.
 const WHOLE: Scenario = Scenario {
-    speed: 12.0,
+    speed: 20.0,
     phases: &[
         phase(6.0, 1.0, Provider::Serves),
         phase(12.0, 4.5, Provider::Serves),

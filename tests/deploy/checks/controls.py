@@ -9,6 +9,7 @@ from pathlib import Path
 KEDA = "kubernetes/components/keda/scaling.yaml"
 WORKER = "kubernetes/base/worker.yaml"
 BASE = "kubernetes/base/kustomization.yaml"
+MONITOR = "kubernetes/components/prometheus-operator/pod-monitor.yaml"
 
 
 @dataclass(frozen=True)
@@ -67,11 +68,20 @@ CONTROLS = [
     Control("a pod that runs as root", WORKER, "runAsUser: 65532", "runAsUser: 0", ("runAsUser is root's",)),
     Control("a policy for nobody", "kubernetes/base/network.yaml", "app.kubernetes.io/name: freshet-worker",
             "app.kubernetes.io/name: worker", ("selects no pod",)),
+    Control("a misspelt field of a PodMonitor", MONITOR, "podMetricsEndpoints", "podMetricEndpoints",
+            ("podMetricEndpoints",)),
+    Control("a misspelt field of a PodMonitor, deep inside", MONITOR, "interval: 15s", "intervall: 15s", ("intervall",)),
+    Control("a value that is none", MONITOR, "interval: 15s", "interval: 15 seconds", ("interval",)),
+    Control("a monitor of another port", MONITOR, "port: monitoring", "port: metrics", ("a port that is not there: metrics",)),
+    Control("a monitor of nobody", MONITOR, "freshet-worker]", "freshet-workers]", ("selects no pod: freshet-workers",)),
     Control("a Dockerfile in shell form", "Dockerfile", 'ENTRYPOINT ["/usr/local/bin/worker"]',
             "ENTRYPOINT /usr/local/bin/worker", ("worker: ENTRYPOINT is not in exec form",)),
     Control("a Dockerfile that runs as root", "Dockerfile", "USER 65532:65532", "USER root", ("USER is not a number",)),
     Control("a manifest that the layer of dependencies lacks", "Dockerfile", "COPY cli/Cargo.toml cli/\n", "",
             ("the layer of dependencies",)),
+    Control("a collector that keeps no failures", "collector.yaml", "[ERROR]", "[OK]", ("failures are not kept",)),
+    Control("a collector without its sampler", "collector.yaml", "memory_limiter, tail_sampling", "memory_limiter",
+            ("tail_sampling is in no pipeline",)),
     Control("a compose file with a misspelt key", "compose.yaml", "healthcheck:", "healthchek:", ("/services/mysql",)),
     Control("a port that is open to the network", "compose.yaml", '"127.0.0.1:9090:9090"', '"9090:9090"',
             ("open to the network",)),

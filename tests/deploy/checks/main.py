@@ -4,9 +4,11 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import collector
 import containers
 import controls
 import fleet
+import monitors
 import policy
 import rendering
 import schemas
@@ -16,6 +18,7 @@ CHECKS = {
     "policy": policy.problems,
     "checkov": policy.checkov_problems,
     "the fleet's own word": fleet.problems,
+    "monitors": monitors.problems,
 }
 
 
@@ -35,6 +38,8 @@ def of_kubernetes(deploy: Path, left_out: str = "") -> list[str]:
 
 def of_controlled(deploy: Path, control: controls.Control) -> list[str]:
     """What is said of a copy, by the checks that look at the file that was broken."""
+    if control.file == "collector.yaml":
+        return collector.problems(deploy)
     if not control.file.startswith("kubernetes/"):
         return containers.problems(deploy)
     # It takes seconds, and has nothing to say of most of them.
@@ -44,6 +49,7 @@ def of_controlled(deploy: Path, control: controls.Control) -> list[str]:
 def main() -> int:
     deploy = Path("deploy")
     found = of_kubernetes(deploy) + [f"containers: {problem}" for problem in containers.problems(deploy)]
+    found += collector.problems(deploy)
     for problem in found:
         print(f"WRONG  {problem}")
     if found:
@@ -52,7 +58,7 @@ def main() -> int:
     for render in renders:
         kinds = sorted({resource["kind"] for resource in render.resources})
         print(f"right  {render.name}: {len(render.resources)} resources: {', '.join(kinds)}")
-    print("right  Dockerfile and compose file")
+    print("right  Dockerfile, compose file and the collector's configuration")
     with ThreadPoolExecutor(2) as pool:
         outcomes = list(pool.map(lambda control: (control, control.missed(of_controlled)), controls.CONTROLS))
     for control, missed in outcomes:

@@ -12,6 +12,7 @@ RENDERS = {
     "base": ("base", None),
     "dev": ("overlays/dev", None),
     "dev with keda": (["overlays/dev", "components/keda"], None),
+    "dev with the operator": (["overlays/dev", "components/prometheus-operator"], None),
     "production": ("overlays/production", "overlays/production/secrets.example.yaml"),
 }
 

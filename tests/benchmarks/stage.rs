@@ -10,7 +10,6 @@ use freshet_shared::configuration::Configuration;
 use freshet_shared::domain::secret::Secret;
 use freshet_shared::migrations;
 use freshet_tests::binaries::TestFolder;
-use freshet_tests::management::Management;
 use freshet_tests::provider_calls::ProviderCalls;
 use freshet_tests::services::{MariaDb, RabbitMq, Redis};
 use freshet_tests::waiting::eventually;
@@ -174,17 +173,20 @@ impl Stage {
         Ok(self.look_into(queue).await?.message_count())
     }
 
-    /// Returns once a queue holds no message, neither ready nor in a consumer's hands, by the broker's statistics, which
-    /// are a second late.
-    pub(crate) async fn until_drained(&self, queue: &str) -> Result<()> {
-        let management = Management::new(&self.rabbitmq.management_url())?;
-        eventually("all messages are acknowledged", Duration::from_secs(30), async || {
-            let state = management.get(&format!("api/queues/%2f/{queue}")).await?;
-            let messages = state.get("messages").and_then(serde_json::Value::as_u64);
-            ensure!(messages == Some(0), "{messages:?} messages are left");
+    /// How many messages a queue holds once nobody takes any more; it is empty then. Counted by the queue itself: what the
+    /// management API says is up to five seconds old.
+    pub(crate) async fn empty(&self, queue: &str) -> Result<u32> {
+        eventually("the last consumer is gone", Duration::from_secs(30), async || {
+            let consumers = self.look_into(queue).await?.consumer_count();
+            ensure!(consumers == 0, "{consumers} consume from {queue}");
             Ok(())
         })
-        .await
+        .await?;
+        let connection = self.broker().await?;
+        let channel = connection.create_channel().await?;
+        let left = channel.queue_purge(queue.into(), QueuePurgeOptions::default()).await?;
+        connection.close(200, "".into()).await?;
+        Ok(left)
     }
 
     /// Returns once this many workers take what has expired from the queue.

@@ -7,6 +7,7 @@ use super::storm::{Storm, storm};
 use crate::figures::Figure;
 use crate::results::{Curve, Measured};
 use crate::stage::{Setting, Stage};
+use crate::table::number;
 
 const RATE: u64 = 500;
 
@@ -30,7 +31,7 @@ pub(super) async fn measure(scale: &Scale) -> Result<Measured> {
         most.push(most_in_a_second(&storm) as f64);
         curve = storm.curve();
     }
-    let name = format!("{},000 expired connections until all are fresh", count / 1000);
+    let name = format!("{} expired connections until all are fresh", number(count as f64));
     let over_ideal = took.iter().map(|seconds| seconds / ideal).collect();
     Ok(Measured {
         method: METHOD.to_owned(),

@@ -10,6 +10,7 @@ use crate::figures::Figure;
 use crate::process::Process;
 use crate::results::{Curve, Measured};
 use crate::stage::{Setting, Stage};
+use crate::table::number;
 
 const MICROS_PER_SECOND: f64 = 1e6;
 const LOOK: Duration = Duration::from_millis(50);
@@ -31,7 +32,7 @@ pub(super) async fn measure(scale: &Scale) -> Result<Measured> {
         took.push(storm.seconds);
         curve = storm.curve();
     }
-    let name = format!("{},000 expired connections until all are fresh", count / 1000);
+    let name = format!("{} expired connections until all are fresh", number(count as f64));
     let figure = Figure::new(name, "s", took);
     Ok(Measured {
         method: METHOD.to_owned(),

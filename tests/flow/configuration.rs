@@ -134,7 +134,7 @@ async fn what_only_producer_and_worker_need_is_checked_before_any_server_is_aske
         WORKER,
         None,
         &[("FRESHET_DATABASE__MAX_CONNECTIONS", "5")],
-        &["database.max_connections: ", "worker.concurrency = 128"],
+        &["database.max_connections: ", "worker.concurrency = 512"],
     )
     .await
 }

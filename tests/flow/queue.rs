@@ -2,6 +2,7 @@
 
 mod accounts;
 mod depth;
+mod settling;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU16;

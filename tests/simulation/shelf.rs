@@ -68,6 +68,19 @@ impl Cache for Reach {
         self.ask("clear", async |cache| cache.clear(connection_id, operations).await).await
     }
 
+    async fn replace_details(
+        &self,
+        connection_id: ConnectionId,
+        operations: &[&str],
+        details: &str,
+        static_headers: &[ReadyHeader],
+    ) -> Result<(), CacheError> {
+        self.ask("replace_details", async |cache| {
+            cache.replace_details(connection_id, operations, details, static_headers).await
+        })
+        .await
+    }
+
     async fn put_details(
         &self,
         connection_id: ConnectionId,

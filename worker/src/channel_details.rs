@@ -46,13 +46,10 @@ pub async fn renew_details(
         });
     }
     let operations: Vec<&str> = provider.operations().collect();
-    if let Err(error) = refresher.cache.clear(id, &operations).await {
-        tracing::warn!(connection_id = id.0, %error, "cache entries not cleared");
-    }
-    if let Err(error) =
-        refresher.cache.put_details(id, &details(&renewed), &provider.static_headers(input)).await
-    {
-        tracing::warn!(connection_id = id.0, %error, "connection details not cached");
+    let headers = provider.static_headers(input);
+    let replaced = refresher.cache.replace_details(id, &operations, &details(&renewed), &headers).await;
+    if let Err(error) = replaced {
+        tracing::warn!(connection_id = id.0, %error, "cache entries not cleared, and details not cached");
     }
 }
 

@@ -119,7 +119,7 @@ mod tests {
         let cases: [(Pairs<'_>, [&str; 3]); 3] = [
             (
                 &[("DATABASE__MAX_CONNECTIONS", "4")],
-                ["database.max_connections: 4", "worker.concurrency = 128", "16"],
+                ["database.max_connections: 4", "worker.concurrency = 512", "16"],
             ),
             (
                 &[("WORKER__CONCURRENCY", "1000")],
@@ -141,11 +141,11 @@ mod tests {
         let cases: [(Pairs<'_>, [&str; 2]); 4] = [
             (
                 &[("DATABASE__MAX_CONNECTIONS", "6")],
-                ["database.max_connections = 6", "worker.concurrency = 128"],
+                ["database.max_connections = 6", "worker.concurrency = 512"],
             ),
             (
                 &[("DATABASE__MAX_CONNECTIONS", "200")],
-                ["database.max_connections = 200", "worker.concurrency = 128"],
+                ["database.max_connections = 200", "worker.concurrency = 512"],
             ),
             (
                 &[("REDIS__CONNECTIONS", "8"), ("WORKER__CONCURRENCY", "7")],

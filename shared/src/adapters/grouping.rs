@@ -1,25 +1,33 @@
 //! Natural batching: what many jobs ask for at once goes in one round trip, as in a database's group commit.
 //!
-//! A few round trips are under way at a time; what is asked meanwhile gathers, and goes together with the next one. So
-//! nobody waits for a timer: alone, a question goes at once, and the busier the system is, the larger the groups are.
+//! While a round trip is under way, what is asked gathers, and goes together with the next one. A second one takes off
+//! beside it only for a full load, or where the first takes long. So alone, a question goes at once; and the busier the
+//! system is, the larger the groups are, because a group of three costs nearly as much as one of three hundred.
 
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+/// Questions wait this long at most for a round trip that is under way, as long as another may take off.
+const PATIENCE: Duration = Duration::from_millis(4);
 
 /// Gathers questions into round trips. Each gets an answer of its own.
 pub(super) struct Grouping<Q, A> {
     shared: Arc<Shared<Q, A>>,
-    /// Round trips under way at most. More would make the groups smaller, and a group of three costs nearly as much as one
-    /// of three hundred.
-    flights: usize,
 }
 
 struct Shared<Q, A> {
     waiting: Mutex<Waiting<Q, A>>,
+    /// Round trips under way at most.
+    flights: usize,
     /// Questions that go together at most.
     most: usize,
+    /// So many that wait are worth a round trip of their own beside another one.
+    load: usize,
 }
 
 struct Waiting<Q, A> {
@@ -31,48 +39,76 @@ impl<Q, A> Shared<Q, A> {
     fn waiting(&self) -> MutexGuard<'_, Waiting<Q, A>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Counts one more as flying, if it may take off.
+    fn takes_off(&self, waiting: &mut Waiting<Q, A>, is_late: bool) -> bool {
+        let count = waiting.questions.len();
+        let takes_off = waiting.flying == 0
+            || waiting.flying < self.flights && (count >= self.load || is_late && count > 0);
+        waiting.flying += usize::from(takes_off);
+        takes_off
+    }
 }
 
 impl<Q: Send + 'static, A: Send + 'static> Grouping<Q, A> {
     /// At most `flights` round trips are under way at once, each of at most `most` questions.
     pub(super) fn new(flights: usize, most: usize) -> Self {
         let waiting = Mutex::new(Waiting { questions: VecDeque::new(), flying: 0 });
-        Self { shared: Arc::new(Shared { waiting, most }), flights }
+        Self { shared: Arc::new(Shared { waiting, flights, most, load: most.div_ceil(2) }) }
     }
 
     /// Asks with whoever else asks. `fly` makes the round trip and answers each question, in order; whichever asker's it
     /// is, it must do the same. It runs to its end also where the asker goes away. `None` if it panicked.
     pub(super) async fn ask<F, T>(&self, question: Q, fly: F) -> Option<A>
     where
-        F: FnMut(Vec<Q>) -> T + Send + 'static,
+        F: FnMut(Vec<Q>) -> T + Clone + Send + 'static,
         T: Future<Output = Vec<A>> + Send + 'static,
     {
         let (answer, answered) = oneshot::channel();
         let takes_off = {
             let mut waiting = self.shared.waiting();
             waiting.questions.push_back((question, answer));
-            let takes_off = waiting.flying < self.flights;
-            waiting.flying += usize::from(takes_off);
-            takes_off
+            self.shared.takes_off(&mut waiting, false)
         };
         if takes_off {
-            tokio::spawn(fly_until_nobody_waits(self.shared.clone(), fly));
+            take_off(self.shared.clone(), fly);
         }
         answered.await.ok()
     }
 }
 
+fn take_off<Q, A, F, T>(shared: Arc<Shared<Q, A>>, fly: F)
+where
+    Q: Send + 'static,
+    A: Send + 'static,
+    F: FnMut(Vec<Q>) -> T + Clone + Send + 'static,
+    T: Future<Output = Vec<A>> + Send + 'static,
+{
+    tokio::spawn(fly_until_nobody_waits(shared, fly));
+}
+
 async fn fly_until_nobody_waits<Q, A, F, T>(shared: Arc<Shared<Q, A>>, mut fly: F)
 where
-    F: FnMut(Vec<Q>) -> T,
-    T: Future<Output = Vec<A>>,
+    Q: Send + 'static,
+    A: Send + 'static,
+    F: FnMut(Vec<Q>) -> T + Clone + Send + 'static,
+    T: Future<Output = Vec<A>> + Send + 'static,
 {
-    let mut flight = Flight { shared: &shared, is_over: false };
+    let mut flight = Flight { shared: &shared, trips: 0, is_over: false };
     loop {
         // Jobs that became ready in the same moment come along.
         tokio::task::yield_now().await;
-        let Some((questions, answers)) = flight.board() else { return };
-        for (answer, asker) in fly(questions).await.into_iter().zip(answers) {
+        let Some((questions, askers)) = flight.board() else { return };
+        let mut trip = pin!(fly(questions));
+        let answers = loop {
+            if let Ok(answers) = timeout(PATIENCE, &mut trip).await {
+                break answers;
+            }
+            if shared.takes_off(&mut shared.waiting(), true) {
+                take_off(shared.clone(), fly.clone());
+            }
+        };
+        for (answer, asker) in answers.into_iter().zip(askers) {
             // Who went away does not want it any more.
             let _ = asker.send(answer);
         }
@@ -82,6 +118,7 @@ where
 /// Counted as flying until it is over, also where it ends by a panic.
 struct Flight<'s, Q, A> {
     shared: &'s Shared<Q, A>,
+    trips: u64,
     is_over: bool,
 }
 
@@ -90,11 +127,14 @@ impl<Q, A> Flight<'_, Q, A> {
     fn board(&mut self) -> Option<(Vec<Q>, Vec<oneshot::Sender<A>>)> {
         let mut waiting = self.shared.waiting();
         let count = waiting.questions.len().min(self.shared.most);
-        if count == 0 {
+        // What does not fill a round trip waits for the other one that is under way, unless this one took off for its sake.
+        let is_left_to_another = self.trips > 0 && waiting.flying > 1 && count < self.shared.load;
+        if count == 0 || is_left_to_another {
             waiting.flying -= 1;
             self.is_over = true;
             return None;
         }
+        self.trips += 1;
         Some(waiting.questions.drain(..count).unzip())
     }
 }
@@ -201,6 +241,41 @@ mod tests {
         let answers = join_all(asking).await;
         assert_eq!(answers, (0..100).map(Some).collect::<Vec<_>>());
         assert_eq!(most.load(Ordering::SeqCst), 3);
+    }
+
+    /// Lets two ask one after the other while no round trip ends; how many take off within a moment, and after a while.
+    async fn taken_off(asked: u64, most: usize) -> (usize, usize) {
+        let (grouping, begun) = (Grouping::new(3, most), Arc::new(AtomicUsize::new(0)));
+        let counted = begun.clone();
+        let fly = move |_: Vec<u64>| {
+            let counted = counted.clone();
+            async move {
+                counted.fetch_add(1, Ordering::SeqCst);
+                std::future::pending::<Vec<u64>>().await
+            }
+        };
+        let first = grouping.ask(0, fly.clone());
+        let others = async {
+            // The first has to be under way.
+            tokio::time::sleep(PATIENCE / 4).await;
+            join_all((0..asked).map(|number| grouping.ask(number, fly.clone()))).await
+        };
+        let mut asking = pin!(async { tokio::join!(first, others) });
+        let mut at = async |moment| {
+            assert!(timeout(moment, &mut asking).await.is_err(), "nothing is ever answered");
+            begun.load(Ordering::SeqCst)
+        };
+        (at(PATIENCE / 2).await, at(2 * PATIENCE).await)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn few_wait_for_the_round_trip_under_way_unless_it_takes_long() {
+        assert_eq!(taken_off(9, 20).await, (1, 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_load_takes_off_at_once() {
+        assert_eq!(taken_off(10, 20).await.0, 2);
     }
 
     #[tokio::test]

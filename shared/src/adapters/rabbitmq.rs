@@ -6,6 +6,7 @@
 //! share a connection: a broker under a memory alarm stops reading from connections that publish, and acknowledgements on one of those
 //! would wait with them.
 
+mod acknowledging;
 mod confirmed;
 mod consumer;
 mod dead_letters;

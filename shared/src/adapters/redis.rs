@@ -148,6 +148,22 @@ impl Cache for RedisCache {
         self.run(connection_id, command, "clear a connection's entries").await.map(drop)
     }
 
+    async fn replace_details(
+        &self,
+        connection_id: ConnectionId,
+        operations: &[&str],
+        details: &str,
+        static_headers: &[ReadyHeader],
+    ) -> Result<(), CacheError> {
+        let mut command = self.details("replace", connection_id, details, static_headers);
+        command.add_key(self.keys.token(connection_id));
+        let is_written = |operation| static_headers.iter().any(|header| header.operation == operation);
+        for operation in operations.iter().filter(|operation| !is_written(**operation)) {
+            command.add_key(self.keys.authorization(connection_id, operation));
+        }
+        self.run(connection_id, command, "replace a connection's details").await.map(drop)
+    }
+
     async fn put_details(
         &self,
         connection_id: ConnectionId,

@@ -15,6 +15,16 @@ pub trait Cache: Send + Sync {
     /// late writer of an older token stays out.
     async fn clear(&self, connection_id: ConnectionId, operations: &[&str]) -> Result<(), CacheError>;
 
+    /// Writes `connectionDetail_{connectionId}`, a JSON array, and the headers that need no token. What else
+    /// [`Self::clear`] removes of `operations` is removed in the same step.
+    async fn replace_details(
+        &self,
+        connection_id: ConnectionId,
+        operations: &[&str],
+        details: &str,
+        static_headers: &[ReadyHeader],
+    ) -> Result<(), CacheError>;
+
     /// Writes `connectionDetail_{connectionId}`, a JSON array, and the headers that need no token.
     async fn put_details(
         &self,

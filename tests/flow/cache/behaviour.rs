@@ -1,5 +1,6 @@
 //! What every cache does, whatever it keeps its entries in.
 
+use std::slice;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -27,6 +28,7 @@ pub(super) async fn cache_behaviour(
     subject.the_same_generation_repairs().await.context("the same generation again")?;
     subject.expired_tokens_are_refused().await.context("expired tokens")?;
     subject.clearing_keeps_the_fence().await.context("clearing")?;
+    subject.details_are_replaced_and_the_rest_is_cleared().await.context("replacing details")?;
     subject.a_mark_is_its_holders().await.context("marks")?;
     subject.whoever_fills_it_notes_it().await.context("filling")
 }
@@ -187,6 +189,24 @@ impl<R: AsyncFn(&str) -> Result<Option<Entry>>> Subject<'_, R> {
         ensure!(self.value("connectionAccessToken_40").await?.is_none());
         ensure!(self.put(40, 8).await? == Put::Written);
         self.stands(40, 8).await
+    }
+
+    async fn details_are_replaced_and_the_rest_is_cleared(&self) -> Result<()> {
+        ensure!(self.put(42, 8).await? == Put::Written);
+        let header =
+            ReadyHeader { operation: "stock_update".into(), value: Secret::new("fixed"), uses_token: false };
+        for _ in 0..2 {
+            let replaced =
+                self.cache.replace_details(ConnectionId(42), &OPERATIONS, "[7]", slice::from_ref(&header));
+            replaced.await?;
+            for key in ["connectionAccessToken_42", "connectionAuthorization_42:order_ship"] {
+                ensure!(self.value(key).await?.is_none(), "{key} is there");
+            }
+            self.holds("connectionDetail_42", "[7]", None).await?;
+            self.holds("connectionAuthorization_42:stock_update", "fixed", None).await?;
+        }
+        ensure!(self.put(42, 7).await? == Put::Refused, "the generation is remembered");
+        Ok(())
     }
 
     async fn a_mark_is_its_holders(&self) -> Result<()> {

@@ -101,6 +101,17 @@ impl Cache for InProcessCache {
         Ok(())
     }
 
+    async fn replace_details(
+        &self,
+        connection_id: ConnectionId,
+        operations: &[&str],
+        details: &str,
+        static_headers: &[ReadyHeader],
+    ) -> Result<(), CacheError> {
+        self.clear(connection_id, operations).await?;
+        self.put_details(connection_id, details, static_headers).await
+    }
+
     async fn put_details(
         &self,
         connection_id: ConnectionId,

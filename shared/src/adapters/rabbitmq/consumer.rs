@@ -68,11 +68,13 @@ impl RabbitMqConsumer {
             context: headers::to_context(properties.headers().as_ref()),
             settle: Box::new(Unsettled {
                 acker: delivery.acker,
+                tag: delivery.delivery_tag,
+                is_settled: false,
                 queue,
                 properties,
                 dead_letters: Arc::clone(&self.dead_letters),
                 limit: self.rabbitmq.operation_timeout,
-                _lifeline: lifeline,
+                lifeline,
             }),
         }
     }

@@ -12,6 +12,7 @@ use lapin::{Channel, Connection, Consumer};
 use tokio::time::timeout;
 use tracing::debug;
 
+use super::acknowledging::Acknowledgements;
 use super::link::{LinkError, timed};
 use super::topology::{EXCHANGE, Route};
 use super::{Prefetch, RabbitMq};
@@ -33,6 +34,7 @@ pub(super) struct Subscription {
 /// consumer has stopped and even after it was dropped.
 pub(super) struct Lifeline {
     channel: Channel,
+    pub(super) acknowledgements: Acknowledgements,
     _connection: Arc<Connection>,
 }
 
@@ -64,7 +66,8 @@ impl Subscription {
             FieldTable::default(),
         );
         let deliveries = timed(limit, "consume from", queue, consume).await?;
-        let lifeline = Arc::new(Lifeline { channel, _connection: Arc::clone(connection) });
+        let acknowledgements = Acknowledgements::default();
+        let lifeline = Arc::new(Lifeline { channel, acknowledgements, _connection: Arc::clone(connection) });
         let destination = format!("{EXCHANGE}:{}:{queue}", route.routing_key).into();
         Ok(Self { route: route.clone(), queue: queue.into(), destination, deliveries, lifeline })
     }

@@ -41,6 +41,18 @@ function run.put(keys, arguments)
   return #keys
 end
 
+-- Writes entries that stay, and removes others. Keys: those to be written, then those to be removed. Arguments: the values.
+function run.replace(keys, arguments)
+  for entry = 1, #keys do
+    if arguments[entry] then
+      redis.call('SET', keys[entry], arguments[entry])
+    else
+      redis.call('DEL', keys[entry])
+    end
+  end
+  return #keys
+end
+
 -- Writes entries that stay where there is none. Keys: one per entry. Arguments: their values.
 function run.restore(keys, arguments)
   for entry = 1, #keys do

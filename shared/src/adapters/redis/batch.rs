@@ -28,6 +28,10 @@ impl Command {
         Self { name, keys, arguments }
     }
 
+    pub(super) fn add_key(&mut self, key: String) {
+        self.keys.push(key);
+    }
+
     pub(super) fn name(&self) -> &'static str {
         self.name
     }

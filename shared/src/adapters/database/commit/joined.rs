@@ -10,37 +10,47 @@ use super::super::Database;
 use super::super::together::{self, places};
 use super::state_after;
 use crate::domain::sealing::SecretColumn;
+use crate::domain::secret::Secret;
 use crate::ports::store::{Commit, Committed};
 
-/// The new values as a table. Text has no length here: one that were cut, or NULL in place of one that is too long, would
-/// be stored for a token. What does not fit is an error of the whole statement.
+/// A credential of so many bytes, sealed or not, has room in `VARCHAR(2000)`.
+const SHORT: usize = 1_400;
+
+/// The new values as a table, with secrets as text of a type that none of them is too long for: one that were cut, or NULL in
+/// place of one that is too long, would be stored for a token. What does not fit is an error of the whole statement.
 macro_rules! rows {
-    () => {
-        "JSON_TABLE(?, '$[*]' COLUMNS (\
+    ($secret:literal) => {
+        concat!(
+            "JSON_TABLE(?, '$[*]' COLUMNS (\
             place FOR ORDINALITY, \
             id BIGINT PATH '$.id' ERROR ON ERROR, \
             spent BIGINT PATH '$.spent' ERROR ON ERROR, \
             loaded_expiry DATETIME(6) PATH '$.loaded_expiry' ERROR ON ERROR, \
-            loaded_token LONGTEXT PATH '$.loaded_token' ERROR ON ERROR, \
-            access_token LONGTEXT PATH '$.access_token' ERROR ON ERROR, \
-            refresh_token LONGTEXT PATH '$.refresh_token' ERROR ON ERROR, \
+            loaded_token VARCHAR(64) PATH '$.loaded_token' ERROR ON ERROR, \
+            access_token ",
+            $secret,
+            " PATH '$.access_token' ERROR ON ERROR, \
+            refresh_token ",
+            $secret,
+            " PATH '$.refresh_token' ERROR ON ERROR, \
             refresh_token_expires_at DATETIME(6) PATH '$.refresh_token_expires_at' ERROR ON ERROR, \
-            refresh_token_fingerprint LONGTEXT PATH '$.refresh_token_fingerprint' ERROR ON ERROR, \
+            refresh_token_fingerprint VARCHAR(255) PATH '$.refresh_token_fingerprint' ERROR ON ERROR, \
             generated_at DATETIME(6) PATH '$.generated_at' ERROR ON ERROR, \
             generated_on DATETIME PATH '$.generated_on' ERROR ON ERROR, \
             expires_at DATETIME(6) PATH '$.expires_at' ERROR ON ERROR, \
             refresh_at DATETIME(6) PATH '$.refresh_at' ERROR ON ERROR, \
-            state LONGTEXT PATH '$.state' ERROR ON ERROR, \
+            state VARCHAR(32) PATH '$.state' ERROR ON ERROR, \
             lifetime_s BIGINT PATH '$.lifetime_s' ERROR ON ERROR\
         )) AS new"
+        )
     };
 }
 
 macro_rules! update {
-    ($more:literal) => {
+    ($secret:literal, $more:literal) => {
         concat!(
             "UPDATE ",
-            rows!(),
+            rows!($secret),
             " JOIN token_refresh AS ours ON ours.connection_id = new.id AND ours.generation = new.spent \
              JOIN ie_appinstall_connection AS theirs ON theirs.id = new.id AND (\
                 theirs.accessTokenExpiryAt = new.loaded_expiry OR new.loaded_expiry IS NULL AND (\
@@ -62,39 +72,45 @@ macro_rules! update {
     };
 }
 
-const UPDATE: &str = update!("");
-const WITH_GRANT: &str = update!(", theirs.refreshToken = new.refresh_token");
+const UPDATE: &str = update!("VARCHAR(2000)", "");
+const WITH_GRANT: &str = update!("VARCHAR(2000)", ", theirs.refreshToken = new.refresh_token");
+const UPDATE_LONG: &str = update!("LONGTEXT", "");
+const WITH_LONG_GRANT: &str = update!("LONGTEXT", ", theirs.refreshToken = new.refresh_token");
 
 /// Those rows of which the database says that what we sent is what stands. The moment at which a credential was granted tells
 /// it from one that somebody else stored on the same generation.
 const STANDING: &str = concat!(
     "SELECT CAST(new.place AS SIGNED) - 1 AS place FROM ",
-    rows!(),
+    rows!("LONGTEXT"),
     " JOIN token_refresh AS ours ON ours.connection_id = new.id AND ours.generation = new.spent + 1 \
        AND ours.last_success_at = new.generated_at"
 );
 
-/// Which columns a credential sets besides those that all do.
+/// What a credential's statement is like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Shape {
-    /// The refresh token stays.
-    AccessToken,
-    /// Another refresh token takes its place.
-    Grant,
+pub(super) struct Shape {
+    /// Whether another refresh token takes the place of the one before.
+    has_grant: bool,
+    /// MariaDB keeps what a statement is to write in a table on disk as long as it holds texts of any length, which costs
+    /// as much as the rest of it.
+    is_short: bool,
 }
 
 impl Shape {
     pub(super) fn of(commit: &Commit) -> Self {
-        match commit.refresh_token {
-            Some(_) => Self::Grant,
-            None => Self::AccessToken,
+        let is_short = |secret: &Secret| secret.expose().len() <= SHORT;
+        Self {
+            has_grant: commit.refresh_token.is_some(),
+            is_short: is_short(&commit.access_token) && commit.refresh_token.as_ref().is_none_or(is_short),
         }
     }
 
     fn statement(self) -> &'static str {
-        match self {
-            Self::AccessToken => UPDATE,
-            Self::Grant => WITH_GRANT,
+        match (self.has_grant, self.is_short) {
+            (false, true) => UPDATE,
+            (true, true) => WITH_GRANT,
+            (false, false) => UPDATE_LONG,
+            (true, false) => WITH_LONG_GRANT,
         }
     }
 }

@@ -17,7 +17,8 @@ const CONNECTIONS: i64 = 2_500;
 const DIGITS: &str = "(SELECT 0 AS d UNION ALL SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3 UNION ALL SELECT 4 \
      UNION ALL SELECT 5 UNION ALL SELECT 6 UNION ALL SELECT 7 UNION ALL SELECT 8 UNION ALL SELECT 9)";
 
-/// Connections `1..=count` with tokens that are good for hours, stored by this fleet as generation 3; nothing is due.
+/// Connections `1..=count` with tokens that are good for hours, stored by this fleet as generation 3; nothing is due. Each
+/// tenth is the platform's own and was never refreshed by this fleet.
 async fn refreshed_fleet(count: i64) -> Result<TestFleet> {
     let mut fleet = TestFleet::found().await?;
     fleet.environment.insert("FRESHET_REDIS__CHECK_EVERY".into(), "200ms".into());
@@ -35,6 +36,7 @@ async fn refreshed_fleet(count: i64) -> Result<TestFleet> {
     ] {
         fleet.execute(&format!("{statement} FROM {numbers} AS numbers WHERE i <= ?"), [count.into()]).await?;
     }
+    fleet.execute("DELETE FROM token_refresh WHERE connection_id % 10 = 0", []).await?;
     Ok(fleet)
 }
 

@@ -34,12 +34,12 @@ use tokio_util::sync::CancellationToken;
 use crate::arguments::Command;
 use crate::events::with_grace_left;
 use crate::metrics::JobMetrics;
-use crate::parked::run_parked;
 use crate::permit::{PermitSettings, Permits};
-use crate::pool::{Observer, PoolReport, PoolSettings, run};
+use crate::pool::{Observer, PoolReport, PoolSettings};
 use crate::refresh::{DATABASE_PATIENCE, Refresher};
 use crate::sizes::{self, Surroundings, open_files};
-use crate::warming::{Warming, keep_warm};
+use crate::warming::Warming;
+use crate::working::{Sources, work};
 
 /// A mark outlives the calls by this much, so that it covers the commit too.
 const MARK_BEYOND_CALLS: Duration = Duration::from_secs(30);
@@ -179,32 +179,15 @@ impl App {
     /// # Errors
     /// If consuming cannot go on.
     pub async fn run(self, observer: Observer, shutdown: CancellationToken) -> anyhow::Result<PoolReport> {
-        let (consumer, parked) = (Box::new(self.consumer), Box::new(self.parked));
         let (events, grace) = (Arc::clone(&self.refresher.events), self.settings.grace);
-        // Where one of the two cannot go on, the other has to end, too.
-        let stop = shutdown.child_token();
+        let sources = Sources { refreshes: Box::new(self.consumer), parked: Box::new(self.parked) };
         let warming =
             Warming { leases: Arc::new(self.database.clone()), check_every: self.check_cache_every };
-        let keeping_warm = keep_warm(&self.refresher, &warming, &stop);
-        let storing_parked = async {
-            let ended = run_parked(&self.refresher, parked, &stop).await;
-            stop.cancel();
-            ended
-        };
-        let refreshing = async {
-            let refresher = Arc::clone(&self.refresher);
-            let ended = run(refresher, consumer, self.settings, observer, stop.clone()).await;
-            stop.cancel();
-            // A parked answer that the database does not take now is the next worker's.
-            self.refresher.last_call.cancel();
-            ended
-        };
-        let working = Box::pin(async { tokio::join!(refreshing, storing_parked, keeping_warm) });
-        let ((report, parked, ()), grace_left) = with_grace_left(working, grace, &shutdown).await;
+        let working = Box::pin(work(&self.refresher, sources, &warming, self.settings, observer, &shutdown));
+        let (report, grace_left) = with_grace_left(working, grace, &shutdown).await;
         events.flush(grace_left).await;
         self.cache.close().await;
         self.database.close().await;
-        parked?;
         Ok(report?)
     }
 }

@@ -106,7 +106,7 @@ async fn ask(
                 // Who finds a lease and is here all the same was told so by `decide`.
                 passes: connection.leased_until.is_some() && connection.unknown_since().is_some(),
             };
-            begin(refresher, &attempt, provider.rotation()).await?;
+            begin(refresher, &attempt, provider.rotation(), unknown_since).await?;
         } else {
             reached(Point::AfterLease).await;
         }
@@ -176,13 +176,25 @@ pub(crate) fn read_answer(provider: &Provider, kept: &KeptAnswer) -> Result<Gran
     })
 }
 
-/// Written down, and looked at again where that is long ago by now.
-async fn begin(refresher: &Refresher, attempt: &Attempt, rotation: Rotation) -> Result<(), NoGrant> {
+/// Written down, and looked at again where that is long ago by now. `unknown_since`: as for [`NoGrant::Failed`].
+async fn begin(
+    refresher: &Refresher,
+    attempt: &Attempt,
+    rotation: Rotation,
+    unknown_since: Option<DateTime<Utc>>,
+) -> Result<(), NoGrant> {
     // Who stands still time and again in this very place has other troubles.
     const LOOKS: u32 = 3;
     for _ in 0..LOOKS {
         // From before the question, for its reply may be old when it is read.
         let asked_at = Instant::now();
+        // It was decided when the connection was loaded, which may be long ago by now.
+        if unknown_since.is_some_and(|since| !rotation.may_repeat(since, refresher.clock.now())) {
+            let detail = "a call that spent the refresh token was sent, its answer was never stored, and it is too late to call \
+                 again";
+            let failure = Failure::of_unknown_effect(FailureClass::AnswerLost, detail);
+            return Err(NoGrant::Failed { failure, unknown_since, is_answer: false, is_for_all: false });
+        }
         journal(refresher, attempt).await?;
         reached(Point::AfterLease).await;
         if rotation.unsent_for().is_none_or(|longest| asked_at.elapsed() < longest) {

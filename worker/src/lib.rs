@@ -23,7 +23,8 @@ pub mod refresh;
 mod repairing;
 mod sizes;
 mod storing;
-mod warming;
+pub mod warming;
+pub mod working;
 
 #[cfg(test)]
 mod tests;

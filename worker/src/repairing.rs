@@ -12,7 +12,7 @@ use freshet_shared::telemetry::propagation::current;
 
 use crate::cache_entries::repair_cache;
 use crate::permit::Deferral;
-use crate::refresh::Refresher;
+use crate::refresh::{DATABASE_PATIENCE, Refresher, until_answered};
 
 impl Refresher {
     /// The connection as MySQL holds it, its times by our clock.
@@ -147,7 +147,9 @@ pub(crate) async fn plan_cache_repair(
 ) {
     let next_attempt_at = Some(next_repair(refresher));
     let release = Release { connection_id, generation, next_attempt_at, recovered: None, trace: current() };
-    if let Err(error) = refresher.store.release(&release).await {
+    // Nobody else knows that the cache holds another token than the database.
+    let planning = || refresher.store.release(&release);
+    if let Err(error) = until_answered(refresher, DATABASE_PATIENCE, planning).await {
         tracing::error!(connection_id = connection_id.0, %error, "cache repair not planned; the next refresh writes the cache");
     }
 }

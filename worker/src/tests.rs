@@ -6,6 +6,7 @@ mod pooling;
 mod refreshing;
 mod rotating;
 mod sealing;
+mod warming;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;

@@ -29,11 +29,11 @@ const PAGE: u32 = 1_000;
 const LOST_AGAIN: &str = "the cache lost everything once more, or another worker fills it";
 
 /// Who fills the cache, and how often it is looked at.
-pub(crate) struct Warming {
+pub struct Warming {
     /// Where the lease is.
-    pub(crate) leases: Arc<dyn LeaseStore>,
+    pub leases: Arc<dyn LeaseStore>,
     /// How often a worker looks whether the cache lost everything.
-    pub(crate) check_every: Duration,
+    pub check_every: Duration,
 }
 
 /// What filling the cache came to.
@@ -76,7 +76,10 @@ pub(crate) async fn keep_warm(refresher: &Refresher, warming: &Warming, shutdown
 }
 
 /// Fills the cache, unless somebody else holds the lease.
-async fn fill_alone(refresher: &Refresher, warming: &Warming) -> anyhow::Result<Option<WarmReport>> {
+pub(crate) async fn fill_alone(
+    refresher: &Refresher,
+    warming: &Warming,
+) -> anyhow::Result<Option<WarmReport>> {
     if !holds_lease(refresher, warming).await? {
         return Ok(None);
     }

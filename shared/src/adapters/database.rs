@@ -15,6 +15,7 @@ mod kept_answer;
 mod lease;
 mod load;
 mod release;
+mod round_trip;
 mod scan;
 mod sealed;
 mod span;
@@ -28,6 +29,7 @@ use std::sync::Arc;
 use sea_orm::{DatabaseConnection, DbBackend};
 
 pub use connect::DatabaseSettings;
+pub use round_trip::RoundTrips;
 pub use sealed::Sealing;
 
 use crate::ports::clock::Clock;
@@ -39,6 +41,7 @@ pub struct Database {
     backend: DbBackend,
     sealing: Option<Arc<Sealing>>,
     clock: Option<Arc<dyn Clock>>,
+    round_trips: Option<Arc<dyn RoundTrips>>,
     reads: Arc<load::Reads>,
     commits: Arc<commit::Commits>,
     failures: Arc<failure::Failures>,
@@ -58,8 +61,11 @@ impl Database {
     #[must_use]
     pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
         // What gathers for one round trip is judged by the same clock.
+        Self { clock: Some(clock), ..self }.gathering_anew()
+    }
+
+    fn gathering_anew(self) -> Self {
         Self {
-            clock: Some(clock),
             reads: Arc::default(),
             commits: Arc::default(),
             failures: Arc::default(),

@@ -125,6 +125,8 @@ pub struct LoadedConnection {
     pub expires_at: Option<DateTime<Utc>>,
     /// `inputFields` as stored: JSON, or what should be.
     pub input_fields: Option<Secret>,
+    /// Whether it has a companion row. Without one it was never due, and nothing can be stored for it.
+    pub is_enrolled: bool,
     /// The current generation.
     pub generation: Generation,
     /// Where it stands.
@@ -280,6 +282,7 @@ pub(crate) fn loaded_connection(id: i64) -> LoadedConnection {
         refresh_token: None,
         expires_at: None,
         input_fields: None,
+        is_enrolled: true,
         generation: Generation::FIRST,
         state: ConnectionState::Active,
         refresh_at: None,

@@ -29,7 +29,10 @@ pub fn decide(
     is_redelivered: bool,
     now: DateTime<Utc>,
 ) -> Decision {
-    let Some(connection) = loaded else { return Decision::Skip(Skip::Gone, None) };
+    // Whoever published claimed it, and so enrolled it.
+    let Some(connection) = loaded.filter(|loaded| loaded.is_enrolled) else {
+        return Decision::Skip(Skip::Gone, None);
+    };
     if !connection.is_active {
         return Decision::Skip(Skip::Inactive, None);
     }
@@ -125,6 +128,7 @@ mod tests {
     #[test]
     fn everything_else_is_left_alone_with_its_reason() {
         assert_eq!(decided(None), Some((Skip::Gone, false)));
+        assert_eq!(skipped(|connection| connection.is_enrolled = false), Some((Skip::Gone, false)));
         assert_eq!(skipped(|connection| connection.is_active = false), Some((Skip::Inactive, false)));
         assert_eq!(
             skipped(|connection| connection.generation = Generation(4)),

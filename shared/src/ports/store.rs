@@ -210,7 +210,7 @@ pub struct Claim {
 /// What the worker asks of the store.
 #[async_trait]
 pub trait RefreshStore: Send + Sync {
-    /// Everything that a refresh needs; `None` if the connection, its companion row, or its channel of that
+    /// Everything that a refresh needs; `None` if the connection or its channel of that
     /// integration type is gone.
     async fn load(
         &self,

@@ -6,7 +6,8 @@ use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
-use freshet_shared::adapters::database::Database;
+use freshet_shared::adapters::database::{Database, RoundTrips};
+use freshet_shared::adapters::embedded::clock::ManualClock;
 use freshet_shared::domain::connection::{ConnectionId, ConnectionState, Generation};
 use freshet_shared::domain::failure::FailureClass;
 use freshet_shared::domain::lane::Lane;
@@ -19,6 +20,7 @@ use freshet_shared::domain::secret::Secret;
 use freshet_shared::ports::clock::Clock;
 use freshet_shared::ports::provider::{CallError, ProviderCaller};
 use freshet_shared::ports::store::{Attempt, Recovered, Release};
+use futures_util::future::BoxFuture;
 use sea_orm::ConnectionTrait;
 
 use super::{Bench, message, noon};
@@ -229,6 +231,39 @@ async fn who_finds_a_lease_that_outlives_its_leeway_looks_again_in_time() {
     bench.clock.advance(again - bench.clock.now());
     bench.provider.answer(200, GRANT);
     assert_eq!(refreshed(&bench, 0).await.as_str(), "refreshed", "at {again}");
+}
+
+/// Its second round trip, the one for the channels, takes 30 s.
+struct Slow {
+    clock: Arc<ManualClock>,
+    trips: AtomicU32,
+}
+
+impl RoundTrips for Slow {
+    fn make<'t>(&'t self, trip: BoxFuture<'t, ()>) -> BoxFuture<'t, ()> {
+        if self.trips.fetch_add(1, Ordering::SeqCst) == 1 {
+            self.clock.advance(TimeDelta::seconds(30));
+        }
+        trip
+    }
+}
+
+#[tokio::test]
+async fn a_leeway_that_ends_between_load_and_call_is_over() {
+    for (seconds, expected) in [(20, "refreshed"), (30, "failed")] {
+        let mut bench = bench(DEFINITION, LEEWAY, &["s"]).await;
+        bench.execute(DEAD).await;
+        bench.clock.advance(TimeDelta::seconds(seconds));
+        bench.provider.answer(200, GRANT);
+        let slow = Slow { clock: bench.clock.clone(), trips: AtomicU32::new(0) };
+        let database = bench.database.clone().with_round_trips(Arc::new(slow));
+        Arc::get_mut(&mut bench.refresher).unwrap().store = Arc::new(database);
+        let outcome = refresh(&bench.refresher, &message(1, 0, Lane::Urgent), true).await;
+        assert_eq!(outcome.as_str(), expected, "after {seconds} s");
+        assert_eq!(bench.provider.calls().len(), usize::from(expected == "refreshed"));
+        let state = bench.load(1).await.state;
+        assert_eq!(state == ConnectionState::Quarantined, expected == "failed");
+    }
 }
 
 /// While its first call is under way, the message comes again and is served; then the first call is answered too.

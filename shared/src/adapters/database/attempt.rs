@@ -75,7 +75,7 @@ impl Database {
         let this = self.clone();
         let fly = move |attempts: Vec<Attempt>| {
             let this = this.clone();
-            async move { this.open_attempts(&attempts).await }
+            async move { this.round_trip(this.open_attempts(&attempts)).await }
         };
         self.attempts.0.ask(attempt, fly).await.unwrap_or_else(|| Err(given_up(OPERATION)))
     }

@@ -29,7 +29,7 @@ impl Database {
         let this = self.clone();
         let fly = move |commits: Vec<Commit>| {
             let this = this.clone();
-            async move { this.store_all(&commits).await }
+            async move { this.round_trip(this.store_all(&commits)).await }
         };
         self.commits.0.ask(commit, fly).await.unwrap_or_else(|| Err(given_up(OPERATION)))
     }

@@ -104,6 +104,7 @@ impl Database {
             backend,
             sealing: None,
             clock: None,
+            round_trips: None,
             reads: Arc::default(),
             commits: Arc::default(),
             failures: Arc::default(),

@@ -32,7 +32,7 @@ impl Database {
         let this = self.clone();
         let fly = move |records: Vec<FailureRecord>| {
             let this = this.clone();
-            async move { this.store_failures(&records).await }
+            async move { this.round_trip(this.store_failures(&records)).await }
         };
         self.failures.0.ask(record, fly).await.unwrap_or_else(|| Err(given_up(OPERATION)))
     }

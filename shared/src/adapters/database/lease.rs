@@ -3,26 +3,29 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement, Value};
 
 use super::Database;
 use super::error::during;
+use crate::adapters::system::SystemClock;
 use crate::domain::leadership::Lease;
+use crate::ports::clock::Clock;
 use crate::ports::store::{LeaseStore, StoreError};
 
-/// The same in the words of each server.
+/// The same in the words of each server. `now` is the database's clock; SQLite has none of its own, and is told.
 struct Words {
     /// name
     create: &'static str,
-    /// holder, holder, length, name, holder: what is counted by the old values stands before they are overwritten.
+    /// holder, now, holder, until, name, holder, now: what is counted by the old values stands before they are overwritten.
     take: &'static str,
-    /// name
+    /// now, name
     read: &'static str,
-    /// name, holder
+    /// now, name, holder
     release: &'static str,
 }
 
-/// MySQL and MariaDB; the length in microseconds.
+/// MySQL and MariaDB, which are told nothing of the time but the length, in microseconds.
 const MYSQL: Words = Words {
     create: "INSERT IGNORE INTO producer_lease (name, holder, term, expires_at) VALUES (?, '', 0, '1970-01-02 00:00:00')",
     take: "UPDATE producer_lease SET \
@@ -34,30 +37,27 @@ const MYSQL: Words = Words {
     release: "UPDATE producer_lease SET expires_at = UTC_TIMESTAMP(6) WHERE name = ? AND holder = ?",
 };
 
-/// SQLite, whose clock has milliseconds.
 const SQLITE: Words = Words {
-    create: "INSERT OR IGNORE INTO producer_lease (name, holder, term, expires_at) VALUES (?, '', 0, '1970-01-02 00:00:00.000')",
-    take: "UPDATE producer_lease SET \
-             term = term + CASE WHEN holder = ? AND expires_at > strftime('%Y-%m-%d %H:%M:%f', 'now') THEN 0 ELSE 1 END, \
-             holder = ?, expires_at = strftime('%Y-%m-%d %H:%M:%f', 'now', (? / 1000000.0) || ' seconds') \
-           WHERE name = ? AND (holder = ? OR expires_at <= strftime('%Y-%m-%d %H:%M:%f', 'now'))",
-    read: "SELECT holder, term, CAST((julianday(expires_at) - julianday('now')) * 86400000000.0 AS INTEGER) AS free_in \
+    create: "INSERT OR IGNORE INTO producer_lease (name, holder, term, expires_at) VALUES (?, '', 0, '1970-01-02 00:00:00')",
+    take: "UPDATE producer_lease SET term = term + CASE WHEN holder = ? AND expires_at > ? THEN 0 ELSE 1 END, \
+             holder = ?, expires_at = ? WHERE name = ? AND (holder = ? OR expires_at <= ?)",
+    read: "SELECT holder, term, \
+             CAST(ROUND((julianday(expires_at) - julianday(?)) * 86400000.0) AS INTEGER) * 1000 AS free_in \
            FROM producer_lease WHERE name = ?",
-    release: "UPDATE producer_lease SET expires_at = strftime('%Y-%m-%d %H:%M:%f', 'now') WHERE name = ? AND holder = ?",
+    release: "UPDATE producer_lease SET expires_at = ? WHERE name = ? AND holder = ?",
 };
 
 impl Database {
     async fn take(&self, name: &str, holder: &str, length: Duration) -> Result<Lease, DbErr> {
-        let words = self.words();
-        let microseconds = i64::try_from(length.as_micros()).unwrap_or(i64::MAX);
-        let values: [Value; 5] =
-            [holder.into(), holder.into(), microseconds.into(), name.into(), holder.into()];
         // Repeating it changes nothing, so that a reply of the database's may be lost.
-        self.connection.execute_raw(self.lease_statement(words.take, values)).await?;
-        let row = self.connection.query_one_raw(self.lease_statement(words.read, [name.into()])).await?;
-        let Some(row) = row else {
+        self.connection.execute_raw(self.taking(name, holder, length)).await?;
+        let reading = match self.sqlite_now() {
+            Some(now) => self.lease_statement(SQLITE.read, [now, name.into()]),
+            None => self.lease_statement(MYSQL.read, [name.into()]),
+        };
+        let Some(row) = self.connection.query_one_raw(reading).await? else {
             // Free, and there from the next question on.
-            self.connection.execute_raw(self.lease_statement(words.create, [name.into()])).await?;
+            self.connection.execute_raw(self.lease_statement(self.words().create, [name.into()])).await?;
             return Ok(Lease::Others { free_in: Duration::ZERO });
         };
         // Who holds it is read and not guessed from a number of rows: it may have changed hands since, and then it is not ours.
@@ -68,8 +68,30 @@ impl Database {
         Ok(Lease::Others { free_in: Duration::from_micros(free_in.try_into().unwrap_or(0)) })
     }
 
+    fn taking(&self, name: &str, holder: &str, length: Duration) -> Statement {
+        let Some(now) = self.sqlite_clock() else {
+            let microseconds = i64::try_from(length.as_micros()).unwrap_or(i64::MAX);
+            let values = [holder.into(), holder.into(), microseconds.into(), name.into(), holder.into()];
+            return self.lease_statement(MYSQL.take, values);
+        };
+        let until = TimeDelta::from_std(length).ok().and_then(|length| now.checked_add_signed(length));
+        let (now, until) = (self.instant(now), self.instant(until.unwrap_or(DateTime::<Utc>::MAX_UTC)));
+        let values = [holder.into(), now.clone(), holder.into(), until, name.into(), holder.into(), now];
+        self.lease_statement(SQLITE.take, values)
+    }
+
     fn words(&self) -> &'static Words {
         if self.backend == DbBackend::Sqlite { &SQLITE } else { &MYSQL }
+    }
+
+    /// The clock of a database that is part of this process; `None`: it has its own.
+    fn sqlite_clock(&self) -> Option<DateTime<Utc>> {
+        let now = || self.clock.as_ref().map_or_else(|| SystemClock.now(), |clock| clock.now());
+        (self.backend == DbBackend::Sqlite).then(now)
+    }
+
+    fn sqlite_now(&self) -> Option<Value> {
+        self.sqlite_clock().map(|now| self.instant(now))
     }
 
     fn lease_statement<const N: usize>(&self, text: &str, values: [Value; N]) -> Statement {
@@ -84,7 +106,10 @@ impl LeaseStore for Database {
     }
 
     async fn release_lease(&self, name: &str, holder: &str) -> Result<(), StoreError> {
-        let statement = self.lease_statement(self.words().release, [name.into(), holder.into()]);
+        let statement = match self.sqlite_now() {
+            Some(now) => self.lease_statement(SQLITE.release, [now, name.into(), holder.into()]),
+            None => self.lease_statement(MYSQL.release, [name.into(), holder.into()]),
+        };
         self.connection.execute_raw(statement).await.map_err(during("release the lease"))?;
         Ok(())
     }

@@ -64,7 +64,10 @@ impl RefreshStore for Database {
             integration_type: integration_type.map(str::to_owned),
         };
         let this = self.clone();
-        let fly = move |questions| this.clone().load_all(questions);
+        let fly = move |questions| {
+            let this = this.clone();
+            async move { this.round_trip(this.clone().load_all(questions)).await }
+        };
         let answering = async {
             let answer = self.reads.connections.ask(question, fly).await;
             answer.unwrap_or_else(|| Err(given_up(LOAD)))
@@ -74,7 +77,10 @@ impl RefreshStore for Database {
 
     async fn channels(&self, connection_id: ConnectionId) -> Result<Vec<Channel>, StoreError> {
         let this = self.clone();
-        let fly = move |ids| this.clone().channels_of_all(ids);
+        let fly = move |ids| {
+            let this = this.clone();
+            async move { this.round_trip(this.clone().channels_of_all(ids)).await }
+        };
         let answering = async {
             let answer = self.reads.channels.ask(connection_id, fly).await;
             answer.unwrap_or_else(|| Err(given_up(CHANNELS)))
@@ -232,11 +238,12 @@ impl Database {
             .expr_as(ours(TokenRefresh::WaitingFingerprint), "waiting_fingerprint")
             .expr_as(Expr::exists(paused), "is_paused")
             .from_function(asked::table(self.backend, ids.iter().map(|id| id.0)), asked::ASKED)
-            .inner_join(
+            .inner_join(Connection::Table, connection(Connection::Id).eq(asked::id(self.backend)))
+            // One that was never due has no companion row yet.
+            .left_join(
                 TokenRefresh::Table,
                 ours(TokenRefresh::ConnectionId).eq(asked::id(self.backend)),
-            )
-            .inner_join(Connection::Table, connection(Connection::Id).eq(asked::id(self.backend)));
+            );
         if let Some(integration_type) = integration_type {
             statement.and_where(has_channel(integration_type));
         }
@@ -297,9 +304,15 @@ pub(super) fn text(column: Expr) -> Expr {
 }
 
 fn loaded(database: &Database, id: ConnectionId, row: &QueryResult) -> Result<LoadedConnection, StoreError> {
-    let state = ConnectionState::parse(&column::<String>(row, "state")?)
-        .ok_or_else(|| unreadable("state holds a word that this build does not know"))?;
-    let failures = u32::try_from(column::<i32>(row, "failures")?).unwrap_or(0);
+    let state = match column::<Option<String>>(row, "state")? {
+        Some(word) => ConnectionState::parse(&word)
+            .ok_or_else(|| unreadable("state holds a word that this build does not know"))?,
+        None => ConnectionState::Active,
+    };
+    let generation: Option<i64> = column(row, "generation")?;
+    let count =
+        |name| column::<Option<i32>>(row, name).map(|count| u32::try_from(count.unwrap_or(0)).unwrap_or(0));
+    let failures = count("failures")?;
     let stored = |name| column::<Option<String>>(row, name).map(|text: Option<String>| text.map(Secret::new));
     let opened =
         |text, place| database.opened(place, id, text).map_err(unreadable_secret(LOAD, failures, state));
@@ -313,7 +326,8 @@ fn loaded(database: &Database, id: ConnectionId, row: &QueryResult) -> Result<Lo
         refresh_token: secret("refresh_token", SecretColumn::RefreshToken)?,
         expires_at: column(row, "expires_at")?,
         input_fields: secret("input_fields", SecretColumn::InputFields)?,
-        generation: Generation(column(row, "generation")?),
+        is_enrolled: generation.is_some(),
+        generation: generation.map_or(Generation::FIRST, Generation),
         state,
         refresh_at: column(row, "refresh_at")?,
         noted_expiry: column(row, "noted_expiry")?,
@@ -324,7 +338,7 @@ fn loaded(database: &Database, id: ConnectionId, row: &QueryResult) -> Result<Lo
         attempt_sent_at: column(row, "attempt_sent_at")?,
         attempt_grant: column(row, "attempt_grant")?,
         failures,
-        grant_failures: u32::try_from(column::<i32>(row, "grant_failures")?).unwrap_or(0),
+        grant_failures: count("grant_failures")?,
         // A word of a newer version is no failure that this one would judge by.
         failure_class: column::<Option<String>>(row, "failure_class")?
             .and_then(|word| FailureClass::parse(&word)),

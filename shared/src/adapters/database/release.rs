@@ -55,7 +55,7 @@ impl Database {
         let this = self.clone();
         let fly = move |releases: Vec<Release>| {
             let this = this.clone();
-            async move { this.release_all(&releases).await }
+            async move { this.round_trip(this.release_all(&releases)).await }
         };
         self.releases.0.ask(release, fly).await.unwrap_or_else(|| Err(given_up(OPERATION)))
     }

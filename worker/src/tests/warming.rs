@@ -1,0 +1,52 @@
+//! A cache that lost everything, or did not take something.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use freshet_shared::adapters::database::RoundTrips;
+use freshet_shared::domain::connection::{ConnectionId, Generation};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
+use super::Bench;
+use crate::repairing::plan_cache_repair;
+use crate::warming::{WarmReport, Warming, fill_alone};
+
+#[tokio::test]
+async fn a_connection_that_was_never_due_is_readable_again_too() {
+    let bench = Bench::new().await;
+    for id in 1..=2 {
+        bench.add(id, 300).await;
+    }
+    bench.execute("DELETE FROM token_refresh WHERE connection_id = 2").await;
+    let warming = Warming { leases: Arc::new(bench.database.clone()), check_every: Duration::from_secs(5) };
+    // The first question makes the row of the lease.
+    assert_eq!(fill_alone(&bench.refresher, &warming).await.unwrap(), None);
+    let report = fill_alone(&bench.refresher, &warming).await.unwrap();
+    assert_eq!(report, Some(WarmReport { connections: 2, passed_over: 0 }));
+    for id in 1..=2 {
+        assert_eq!(bench.cached(id), Some(format!("old-{id}")));
+    }
+    assert_eq!(bench.provider.calls().len(), 0);
+}
+
+/// Does not make the first round trip.
+#[derive(Default)]
+struct NotAtFirst(AtomicBool);
+
+impl RoundTrips for NotAtFirst {
+    fn make<'t>(&'t self, trip: BoxFuture<'t, ()>) -> BoxFuture<'t, ()> {
+        if self.0.swap(true, Ordering::SeqCst) { trip } else { async {}.boxed() }
+    }
+}
+
+#[tokio::test]
+async fn a_repair_is_planned_also_where_the_database_does_not_answer_at_once() {
+    let mut bench = Bench::new().await;
+    bench.add(1, 300).await;
+    let database = bench.database.clone().with_round_trips(Arc::new(NotAtFirst::default()));
+    Arc::get_mut(&mut bench.refresher).unwrap().store = Arc::new(database);
+    plan_cache_repair(&bench.refresher, ConnectionId(1), Generation(0)).await;
+    assert!(bench.load(1).await.next_attempt_at.is_some());
+}

@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::num::NonZeroUsize;
+use std::time::Duration;
 
 use clap::Parser;
 use freshet_shared::failpoints::Guard;
@@ -23,9 +24,12 @@ pub(crate) struct Arguments {
     /// One seed, with all that happens printed.
     #[arg(long)]
     pub(crate) seed: Option<u64>,
-    /// Virtual hours that each runs.
-    #[arg(long, default_value_t = 5)]
-    pub(crate) hours: u32,
+    /// Virtual hours that each runs; 3, and two weeks for every 400th seed, where neither hours nor days are said.
+    #[arg(long)]
+    pub(crate) hours: Option<u32>,
+    /// The same in days.
+    #[arg(long, conflicts_with = "hours")]
+    pub(crate) days: Option<u32>,
     /// Runs at once; 0 for one on each processor.
     #[arg(long, default_value_t = 0)]
     pub(crate) jobs: usize,
@@ -59,7 +63,34 @@ impl From<Without> for Guard {
     }
 }
 
+/// What a run has time for: some storms, and calm after each.
+const USUAL: Duration = Duration::from_secs(3 * 3_600);
+/// What only weeks show: history that is pruned, generations in their hundreds.
+const LONG: Duration = Duration::from_secs(14 * 24 * 3_600);
+/// Every so many runs one is long.
+const ONE_LONG_OF: u64 = 400;
+
 impl Arguments {
+    /// How long a run is, in virtual time.
+    pub(crate) fn length(&self, seed: u64) -> Duration {
+        let hours = |hours: u32| Duration::from_secs(u64::from(hours) * 3_600);
+        match (self.hours, self.days) {
+            (Some(number), _) => hours(number),
+            (None, Some(days)) => hours(24).saturating_mul(days),
+            (None, None) if seed.is_multiple_of(ONE_LONG_OF) => LONG,
+            (None, None) => USUAL,
+        }
+    }
+
+    /// What was said of it, for another command.
+    pub(crate) fn said(&self) -> String {
+        match (self.hours, self.days) {
+            (Some(hours), _) => format!(" --hours {hours}"),
+            (None, Some(days)) => format!(" --days {days}"),
+            (None, None) => String::new(),
+        }
+    }
+
     /// Runs at once.
     pub(crate) fn jobs(&self) -> usize {
         match self.jobs {

@@ -36,6 +36,8 @@ pub(crate) struct Faults {
     pub(crate) answer_lost: u32,
     /// It did, and a gateway before it answers 502 or 504.
     pub(crate) gateway: u32,
+    /// The database goes away while the answer is on its way, and the process that waits for it is asked to end.
+    pub(crate) store_leaves: u32,
     /// It refuses a good grant once, as providers do.
     pub(crate) refused_once: u32,
 }
@@ -64,6 +66,7 @@ impl Faults {
             rate_limited: often(20_000, 200_000),
             answer_lost: often(10_000, 150_000),
             gateway: often(10_000, 100_000),
+            store_leaves: often(5_000, 50_000),
             refused_once: often(5_000, 100_000),
         }
     }

@@ -76,6 +76,9 @@ struct Entries {
     written_down: HashMap<i64, DateTime<Utc>>,
     reconnected: HashMap<i64, DateTime<Utc>>,
     refreshed: u64,
+    failed: Vec<DateTime<Utc>>,
+    /// By process.
+    failed_in_a_row: HashMap<String, usize>,
 }
 
 impl Ledger {
@@ -98,6 +101,22 @@ impl Ledger {
     /// A call was sent.
     pub(crate) fn called(&self, connection: i64, at: DateTime<Utc>) {
         self.entries().calls.entry(connection).or_default().push(at);
+    }
+
+    /// A call of a process came to nothing. Answers how many of all did in the last minute, and of its own in a row.
+    pub(crate) fn failed(&self, process: &str, at: DateTime<Utc>) -> (usize, usize) {
+        let mut entries = self.entries();
+        entries.failed.push(at);
+        entries.failed.retain(|before| at - *before <= TimeDelta::seconds(60));
+        let in_a_row = entries.failed_in_a_row.entry(process.to_owned()).or_default();
+        *in_a_row += 1;
+        let in_a_row = *in_a_row;
+        (entries.failed.len(), in_a_row)
+    }
+
+    /// One was served.
+    pub(crate) fn served(&self, process: &str) {
+        self.entries().failed_in_a_row.remove(process);
     }
 
     /// A call was written down. Whoever died with it may have sent it.

@@ -1,6 +1,6 @@
-//! A process: its name, its clock, its randomness and its death.
+//! A process: its name, its clock, its randomness, its pauses and its death.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -8,8 +8,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 use freshet_shared::adapters::embedded::clock::SeededRandomness;
 use freshet_shared::ports::clock::Clock;
 use freshet_shared::ports::randomness::Randomness;
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use crate::deadlines::Wait;
 use crate::world::World;
 
 /// One life of a process.
@@ -23,6 +25,9 @@ pub(crate) struct Host {
     randomness: SeededRandomness,
     /// Cancelled when it dies.
     pub(crate) death: CancellationToken,
+    /// Cancelled when it is asked to end.
+    pub(crate) end: CancellationToken,
+    stopped_until: Mutex<Instant>,
 }
 
 impl Host {
@@ -35,6 +40,8 @@ impl Host {
             offset: TimeDelta::milliseconds(milliseconds - 3_000),
             randomness: SeededRandomness::new(world.seed()),
             death: CancellationToken::new(),
+            end: CancellationToken::new(),
+            stopped_until: Mutex::new(Instant::now()),
         })
     }
 
@@ -43,19 +50,39 @@ impl Host {
         self.world.trace(&self.name, what);
     }
 
-    /// An await: time goes by, the process may die, and the job may stand still for minutes.
+    /// All of it stands still for so long, as after SIGSTOP; its monotonic clock goes on.
+    pub(crate) fn stop(&self, pause: Duration) {
+        self.trace(format_args!("is stopped for {pause:?}"));
+        self.world.excuse(None, Wait::Stopped(pause));
+        *self.stopped_until.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now() + pause;
+    }
+
+    async fn while_stopped(&self) {
+        loop {
+            let until = *self.stopped_until.lock().unwrap_or_else(PoisonError::into_inner);
+            if until <= Instant::now() {
+                return;
+            }
+            sleep_until(until).await;
+        }
+    }
+
+    /// An await: time goes by, the process may die or be stopped, and the job may stand still for minutes.
     pub(crate) async fn step(&self, place: &str) {
         self.dangerous(place).await;
+        self.while_stopped().await;
         if self.world.strikes(|faults| faults.stall) {
             let pause = self.world.between(Duration::from_secs(20), Duration::from_secs(600));
             self.trace(format_args!("stands still for {pause:?} {place}"));
-            tokio::time::sleep(pause).await;
+            self.world.excuse(None, Wait::Stopped(pause));
+            sleep(pause).await;
         }
     }
 
     /// An await in which the process may die and not stand still.
     pub(crate) async fn dangerous(&self, place: &str) {
-        tokio::time::sleep(self.world.between(Duration::ZERO, Duration::from_millis(8))).await;
+        sleep(self.world.between(Duration::ZERO, Duration::from_millis(8))).await;
+        self.world.check_deadlines();
         if self.world.strikes(|faults| faults.death) {
             self.trace(format_args!("dies {place}"));
             self.death.cancel();
@@ -71,7 +98,7 @@ impl Clock for Host {
     }
 
     async fn sleep(&self, duration: Duration) {
-        tokio::time::sleep(duration).await;
+        sleep(duration).await;
     }
 }
 

@@ -1,13 +1,17 @@
 //! What must hold at every moment, and what must hold again some time after a storm.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Result;
 use chrono::{DateTime, TimeDelta, Utc};
 use freshet_shared::adapters::embedded::queue::InProcessQueue;
+use tokio::time::sleep;
 
+use crate::depot::Depot;
 use crate::fleet::Ledger;
 use crate::marketplace::Marketplace;
+use crate::reigns::Reigns;
 use crate::shelf::Shelf;
 use crate::store::Tables;
 use crate::world::World;
@@ -20,7 +24,15 @@ const WRITING: TimeDelta = TimeDelta::minutes(2);
 /// A connection that waits for its merchant is looked at this often.
 const RECHECK: TimeDelta = TimeDelta::minutes(20);
 
+/// Seconds between two looks at all rows: often in the shortest life of a token.
+const LOOK_EVERY: u32 = 240;
+/// From the look that finds the cache empty to its last entry.
+const FILLING: TimeDelta = TimeDelta::seconds(10);
+/// The lease of who fills the cache.
+const FILLERS_LEASE: TimeDelta = TimeDelta::seconds(30);
+
 /// A connection and its companion row.
+#[derive(Default)]
 pub(crate) struct Row {
     pub(crate) id: i64,
     pub(crate) access_token: Option<String>,
@@ -65,29 +77,85 @@ pub(crate) fn rows(tables: &Tables) -> Result<Vec<Row>> {
 /// What is looked at.
 pub(crate) struct Invariants {
     pub(crate) world: Arc<World>,
-    pub(crate) tables: Arc<Tables>,
     pub(crate) marketplace: Arc<Marketplace>,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) shelf: Arc<Shelf>,
     pub(crate) queue: Arc<InProcessQueue>,
+    pub(crate) depot: Arc<Depot>,
+    pub(crate) reigns: Arc<Reigns>,
+    /// How often a worker looks whether the cache lost everything.
+    pub(crate) check_every: TimeDelta,
 }
 
 impl Invariants {
+    /// Looks every second, and at every connection every few minutes. Never returns but by an error.
+    pub(crate) async fn keep_looking(&self) -> Result<()> {
+        loop {
+            for _ in 0..LOOK_EVERY {
+                sleep(Duration::from_secs(1)).await;
+                self.world.check_deadlines();
+                self.reigns.check();
+                self.check_cache()?;
+            }
+            self.check()?;
+        }
+    }
+
     /// Looks at every connection.
     pub(crate) fn check(&self) -> Result<()> {
         let now = self.world.now();
-        let (is_stormy, calm_since) = {
+        let (is_stormy, calm_since, disturbed_at) = {
             let state = self.world.state();
-            (state.is_stormy, state.calm_since)
+            (state.is_stormy, state.calm_since, state.disturbed_at)
         };
         let is_recovered = !is_stormy && now - calm_since > RECOVERY;
-        for row in rows(&self.tables)? {
+        for row in self.world.look()? {
             self.has_a_way_on(&row);
             if is_recovered {
                 self.is_well(&row, now);
             }
         }
+        let parked = self.depot.depth();
+        if is_recovered && now - disturbed_at > WRITING && parked > 0 {
+            self.world.violated(format!("{parked} parked answers wait although nothing is in the way"));
+        }
         Ok(())
+    }
+
+    /// A cache that was emptied holds every good token again as soon as a worker has looked and written, without a call to
+    /// the provider: this looks at those connections for which nobody called since.
+    fn check_cache(&self) -> Result<()> {
+        let (now, disturbed_at) = (self.world.now(), self.world.state().disturbed_at);
+        let Some(emptied_at) = self.shelf.emptied_at() else { return Ok(()) };
+        let filling = match disturbed_at > emptied_at {
+            // Whoever began may have died with its lease.
+            true => FILLING + FILLERS_LEASE,
+            false => FILLING,
+        };
+        if now - disturbed_at.max(emptied_at) < self.check_every + filling {
+            return Ok(());
+        }
+        for row in self.world.look()? {
+            let is_good = row.expires_at.is_some_and(|at| at > now);
+            // A reconnect by the platform is not written to the cache before the next refresh; and what a refresh writes has
+            // a repair of its own.
+            let is_since = |at: Option<DateTime<Utc>>| at.is_some_and(|at| at >= emptied_at);
+            let is_untouched =
+                !is_since(self.ledger.reconnected_at(row.id)) && !is_since(self.ledger.last_call(row.id));
+            if is_good && is_untouched && self.cached(row.id).is_none() {
+                self.world.violated(format!(
+                    "connection {}: the cache was emptied at {} and does not hold its token again",
+                    row.id,
+                    emptied_at.format("%dd %H:%M:%S")
+                ));
+            }
+        }
+        self.shelf.is_filled();
+        Ok(())
+    }
+
+    fn cached(&self, id: i64) -> Option<String> {
+        self.shelf.cache().get(&format!("connectionAccessToken_{id}"))
     }
 
     /// After the end of all processes: whatever they had in their hands is back in the queue, or settled.
@@ -126,12 +194,6 @@ impl Invariants {
             }
             return;
         }
-        if row.expires_at.is_none_or(|expires_at| expires_at <= now)
-            && is_long_since(reconnected_at, RECOVERY)
-        {
-            fails("its token has expired although its provider answers");
-            return;
-        }
         let token = row.access_token.as_deref().unwrap_or_default();
         if row.expires_at.is_some_and(|at| at > now) && !market.is_valid(token, now) {
             fails("its token is not the provider's");
@@ -141,7 +203,7 @@ impl Invariants {
         if market.name == "strict" && !is_under_way && row.refresh_token != newest {
             fails("its refresh token is not the one that counts");
         }
-        let cached = self.shelf.cache().get(&format!("connectionAccessToken_{}", row.id));
+        let cached = self.cached(row.id);
         // A reconnect by the platform is not written to the cache before the next refresh.
         let is_settled = !is_under_way
             && is_long_since(row.last_success_at, WRITING)

@@ -7,6 +7,8 @@
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod deadlines;
+mod depot;
 mod faults;
 mod fleet;
 mod host;
@@ -15,12 +17,14 @@ mod marketplace;
 mod merchants;
 mod plan;
 mod processes;
+mod reigns;
 mod run;
 mod seeds;
 mod shelf;
 mod store;
 #[cfg(test)]
 mod tests;
+mod weather;
 mod wire;
 mod world;
 

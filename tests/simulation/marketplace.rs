@@ -12,12 +12,18 @@ use freshet_shared::ports::provider::{CallError, ProviderCaller};
 use freshet_tests::model_provider::{Client, Denied, Model, Rotation, Settings};
 use serde_json::json;
 
+use crate::deadlines::Wait;
 use crate::fleet::{Ledger, client_of, connection_of};
 use crate::host::Host;
 use crate::world::World;
 
 /// How long a client waits for an answer.
 pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// A breaker opens at half of 20 calls in a minute (`breaker`); no worker sees fewer failures than all do together.
+const BREAKS_AFTER: usize = 10;
+/// Or when so many of a worker's calls fail in a row.
+const BREAKS_AFTER_IN_A_ROW: usize = 20;
 
 /// How a provider fails all of its callers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -186,6 +192,34 @@ pub(crate) struct Caller {
     pub(crate) ledger: Arc<Ledger>,
 }
 
+impl Caller {
+    /// A call for this connection comes to nothing. `is_asked_to_wait`: so all that it says to one it says to all.
+    fn fails(&self, id: i64, is_asked_to_wait: bool) {
+        let world = &self.host.world;
+        world.excuse(Some(id), Wait::CallFailed);
+        let (in_a_minute, in_a_row) = self.ledger.failed(&self.host.name, world.now());
+        if is_asked_to_wait || in_a_minute >= BREAKS_AFTER || in_a_row >= BREAKS_AFTER_IN_A_ROW {
+            world.excuse(None, Wait::BreakerOpen);
+        }
+    }
+
+    /// A rolling restart in the worst moment: the answer is there, the database is not, and the process has to end.
+    fn the_store_leaves(&self) {
+        let world = self.host.world.clone();
+        self.host.trace(format_args!("loses the database with an answer in its hands, and is asked to end"));
+        world.state().store_away += 1;
+        world.excuse(None, Wait::Away);
+        self.host.end.cancel();
+        let pause = world.between(Duration::from_secs(5), Duration::from_secs(120));
+        tokio::spawn(async move {
+            tokio::time::sleep(pause).await;
+            world.state().store_away -= 1;
+            world.excuse(None, Wait::Back);
+            world.trace("weather", format_args!("the database is back"));
+        });
+    }
+}
+
 #[async_trait]
 impl ProviderCaller for Caller {
     async fn call(&self, request: &ProviderRequest) -> Result<ProviderAnswer, CallError> {
@@ -196,8 +230,14 @@ impl ProviderCaller for Caller {
         let market = &self.marketplace;
         let asked = Asked::read(request).ok_or_else(unsendable)?;
         let id = asked.connection;
-        let lost = |problem| Err(CallError::AnswerLost { endpoint: endpoint(), problem });
+        let lost = |problem| {
+            self.fails(id, false);
+            Err(CallError::AnswerLost { endpoint: endpoint(), problem })
+        };
         let answer = |status, retry_after: Option<String>, body: String| {
+            if status != 200 {
+                self.fails(id, retry_after.is_some());
+            }
             Ok(ProviderAnswer { status, retry_after, body: body.into_bytes().into() })
         };
         // A pause between the last look at the lease and the wire is the one that nobody can close; see the README.
@@ -205,6 +245,7 @@ impl ProviderCaller for Caller {
         let outage = market.inner().outage;
         if outage == Some(Outage::Unreachable) || world.strikes(|faults| faults.not_connected) {
             self.host.trace(format_args!("{id} finds no connection to {}", market.name));
+            self.fails(id, false);
             return Err(CallError::NotConnected { endpoint: endpoint() });
         }
         self.ledger.called(id, world.now());
@@ -242,7 +283,13 @@ impl ProviderCaller for Caller {
             self.host.trace(format_args!("{id} is answered by a gateway"));
             return answer(if world.draw(2) == 0 { 502 } else { 504 }, None, String::new());
         }
+        if status == 200 {
+            self.ledger.served(&self.host.name);
+        }
         self.host.trace(format_args!("{id} is answered {status} by {}", market.name));
+        if world.strikes(|faults| faults.store_leaves) {
+            self.the_store_leaves();
+        }
         self.host.step("after an answer").await;
         answer(status, None, body)
     }

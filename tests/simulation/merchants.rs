@@ -8,6 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use freshet_shared::adapters::database::table::{Channels, Connection, ProviderControl};
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict, Query, SimpleExpr};
 
+use crate::deadlines::Wait;
 use crate::fleet::{Ledger, client_of, connections};
 use crate::invariants::rows;
 use crate::marketplace::Marketplace;
@@ -94,6 +95,7 @@ impl Platform {
             .to_owned();
         self.tables.execute(&update)?;
         self.ledger.reconnected(id, now);
+        self.world.excuse(Some(id), Wait::Reconnected);
         self.world.trace("merchant", format_args!("{id} authorises again"));
         Ok(())
     }

@@ -1,7 +1,8 @@
 //! Capacity: what a fleet needs under a provider's limit, and what an outage does to it.
 //!
 //! Not one connection is refreshed here. A sample of connections, each standing for many, comes due when the product's own
-//! plan says so, waits in line while the provider is away, and is served as fast as limit and workers allow.
+//! plan says so, waits while the provider is away, comes back when the product's own backoff says so, and is served as fast as
+//! limit and workers allow.
 
 use std::collections::VecDeque;
 use std::process::ExitCode;
@@ -10,8 +11,13 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use clap::Args;
+use freshet_shared::adapters::embedded::clock::SeededRandomness;
 use freshet_shared::domain::connection::ConnectionId;
+use freshet_shared::domain::failure::{Failure, FailureClass};
+use freshet_shared::domain::provider::definition::Rotation;
+use freshet_shared::domain::retry::{History, RetryPolicy};
 use freshet_shared::domain::window::RefreshWindows;
+use freshet_shared::ports::randomness::Randomness;
 
 /// Connections that are looked at one by one.
 const SAMPLE: i64 = 20_000;
@@ -102,6 +108,14 @@ struct Member {
     lead: i64,
 }
 
+/// Who comes due in a second.
+#[derive(Clone, Copy)]
+struct Due {
+    place: usize,
+    /// Since when, where it came due before and was not served.
+    since: Option<i64>,
+}
+
 fn forecast(connections: u64, rate: f64, outage: i64, lifetime: TimeDelta) -> Forecast {
     let members = sample(lifetime);
     // Each stands for so many.
@@ -113,20 +127,33 @@ fn forecast(connections: u64, rate: f64, outage: i64, lifetime: TimeDelta) -> Fo
     }
     // Spread over their intervals, as a fleet is that has run for a while.
     let longest = members.iter().map(|member| member.interval).max().unwrap_or(1);
-    let mut due: VecDeque<Vec<usize>> = vec![Vec::new(); usize::try_from(longest).unwrap_or(0) + 1].into();
+    let mut due: VecDeque<Vec<Due>> = vec![Vec::new(); usize::try_from(longest).unwrap_or(0) + 1].into();
     for (place, member) in members.iter().enumerate() {
         let phase = place as i64 * 7_919 % member.interval;
         if let Some(second) = usize::try_from(phase).ok().and_then(|phase| due.get_mut(phase)) {
-            second.push(place);
+            second.push(Due { place, since: None });
         }
     }
+    let comes_back = comes_back();
+    let mut coming_back = 0_usize;
     let mut waiting: VecDeque<(i64, usize)> = VecDeque::new();
     let mut may_serve = 0.0;
     let begins = longest;
     for second in 0..begins + outage + HORIZON {
         let arrived = due.pop_front().unwrap_or_default();
         due.push_back(Vec::new());
-        waiting.extend(arrived.into_iter().map(|place| (second, place)));
+        coming_back -= arrived.iter().filter(|due| due.since.is_some()).count();
+        waiting.extend(arrived.into_iter().map(|due| (due.since.unwrap_or(second), due.place)));
+        if second == begins + outage && outage > 0 {
+            // Nobody stands in line for a provider that is away: each comes back after its own wait.
+            for (since, place) in waiting.drain(..) {
+                let in_seconds = comes_back().min(due.len() - 1);
+                if let Some(second) = due.get_mut(in_seconds) {
+                    second.push(Due { place, since: Some(since) });
+                    coming_back += 1;
+                }
+            }
+        }
         let is_away = (begins..begins + outage).contains(&second);
         may_serve = if is_away { 0.0 } else { may_serve + rate };
         while may_serve >= weight {
@@ -139,21 +166,35 @@ fn forecast(connections: u64, rate: f64, outage: i64, lifetime: TimeDelta) -> Fo
                 forecast.stalest = Some(TimeDelta::seconds(before.max(dead_for)));
             }
             if let Some(next) = usize::try_from(member.interval - 1).ok().and_then(|at| due.get_mut(at)) {
-                next.push(place);
+                next.push(Due { place, since: None });
             }
         }
         // Nothing saved up beyond a second.
         may_serve = may_serve.min(rate.max(weight));
         if second >= begins {
-            forecast.deepest = forecast.deepest.max(waiting.len() as f64 * weight);
+            forecast.deepest = forecast.deepest.max((waiting.len() + coming_back) as f64 * weight);
         }
         // As few as wait when all is well.
-        if second >= begins + outage && waiting.len() as f64 * weight <= (2.0 * rate).max(weight) {
+        let left = (waiting.len() + coming_back) as f64 * weight;
+        if second >= begins + outage && left <= (2.0 * rate).max(weight) {
             forecast.recovery = Some(TimeDelta::seconds(second - begins - outage));
             break;
         }
     }
     forecast
+}
+
+/// When one that failed until the outage's end is tried again, in seconds from then: as after many failures in a row.
+fn comes_back() -> impl Fn() -> usize {
+    let policy =
+        RetryPolicy::new(Duration::from_secs(2), Duration::from_secs(300), Duration::from_secs(900)).ok();
+    let history = History { failures: 20, grant_failures: 0, rotation: Rotation::None, unknown_since: None };
+    let (failure, dice) = (Failure::new(FailureClass::ServerError, ""), SeededRandomness::new(1));
+    move || {
+        let now = DateTime::<Utc>::UNIX_EPOCH;
+        let next = policy.map(|policy| policy.after(&failure, &history, now, dice.next()).next_attempt_at);
+        next.and_then(|next| usize::try_from((next - now).num_seconds()).ok()).unwrap_or(0)
+    }
 }
 
 fn sample(lifetime: TimeDelta) -> Vec<Member> {
@@ -236,13 +277,15 @@ mod tests {
         let forecast = forecast(connections, rate, outage, TimeDelta::hours(6));
         let piled_up = forecast.steady * 3_600.0;
         assert!((forecast.deepest - piled_up).abs() < piled_up * 0.05, "{forecast:?}");
-        // Served at the rate, while others come due.
+        // Served at the rate, while others come due; and the last of them comes back after five minutes.
         let expected = piled_up / (rate - forecast.steady);
         let recovery = forecast.recovery.unwrap().num_seconds() as f64;
-        assert!((recovery - expected).abs() < expected * 0.1, "{forecast:?}, expected {expected}");
-        // Whoever came due first, half an hour and up to as much again before its death, waited for the whole hour.
+        let latest = expected * 1.1 + 300.0;
+        assert!((expected.max(280.0)..=latest).contains(&recovery), "{forecast:?}, expected {expected}");
+        // Whoever came due first, half an hour and up to as much again before its death, waited for the whole hour and then
+        // for its next attempt, up to five minutes.
         let stalest = forecast.stalest.unwrap();
-        assert!(stalest >= TimeDelta::minutes(25) && stalest <= TimeDelta::minutes(35), "{forecast:?}");
+        assert!(stalest >= TimeDelta::minutes(30) && stalest <= TimeDelta::minutes(36), "{forecast:?}");
     }
 
     #[test]

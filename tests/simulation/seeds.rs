@@ -1,9 +1,10 @@
 //! Many seeds, on all processors, and what to say about them.
 
+use std::fmt;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use freshet_shared::failpoints::turn_off;
@@ -24,12 +25,8 @@ pub(crate) fn simulate(arguments: &Arguments) -> ExitCode {
         None => many(arguments),
     };
     match result {
-        Ok(Summary { seeds, failing: None, calls, stored }) => {
-            let hours = seeds * u64::from(arguments.hours);
-            println!(
-                "{seeds} seeds, {hours} virtual hours in {:.1?}: {calls} calls, {stored} tokens stored, no violation",
-                begun.elapsed()
-            );
+        Ok(Summary { failing: None, totals }) => {
+            println!("{totals} in {:.1?}: no violation", begun.elapsed());
             ExitCode::SUCCESS
         }
         Ok(Summary { failing: Some((seed, report)), .. }) => {
@@ -37,7 +34,7 @@ pub(crate) fn simulate(arguments: &Arguments) -> ExitCode {
             for violation in report.violations.iter().take(10) {
                 println!("  {violation}");
             }
-            println!("replay it with: tests/simulate --seed {seed} --hours {}", arguments.hours);
+            println!("replay it with: tests/simulate --seed {seed}{}", arguments.said());
             ExitCode::FAILURE
         }
         Err(error) => {
@@ -48,23 +45,68 @@ pub(crate) fn simulate(arguments: &Arguments) -> ExitCode {
 }
 
 struct Summary {
-    seeds: u64,
+    totals: Totals,
     failing: Option<(u64, Report)>,
+}
+
+/// What all runs came to.
+#[derive(Debug, Clone, Copy, Default)]
+struct Totals {
+    seeds: u64,
+    simulated: Duration,
     calls: u64,
     stored: u64,
+    parked: u64,
+    taken_over: u64,
+    filled: u64,
+}
+
+impl Totals {
+    fn add(&mut self, length: Duration, report: &Report) {
+        self.seeds += 1;
+        self.simulated += length;
+        self.calls += report.calls;
+        self.stored += report.stored;
+        self.parked += report.parked;
+        self.taken_over += report.taken_over;
+        self.filled += report.filled;
+    }
+}
+
+impl fmt::Display for Totals {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "{} seeds, {} virtual hours, {} calls, {} tokens stored, {} parked answers taken up, {} leaders followed \
+             by another, an emptied cache filled {} times,",
+            self.seeds,
+            self.simulated.as_secs() / 3_600,
+            self.calls,
+            self.stored,
+            self.parked,
+            self.taken_over,
+            self.filled
+        )
+    }
 }
 
 fn one(seed: u64, arguments: &Arguments) -> Result<Summary> {
-    let report = run(seed, arguments.hours, true, &Arc::new(Tables::create()?))?;
-    let (calls, stored) = (report.calls, report.stored);
+    let length = arguments.length(seed);
+    let report = run(seed, length, true, &Arc::new(Tables::create()?))?;
+    let mut totals = Totals::default();
+    totals.add(length, &report);
     let failing = (!report.violations.is_empty()).then_some((seed, report));
-    Ok(Summary { seeds: 1, failing, calls, stored })
+    Ok(Summary { totals, failing })
 }
 
+/// Says every so many seeds how far it is.
+const SAY_EVERY: u64 = 500;
+
+#[expect(clippy::print_stderr, reason = "whoever waits for long wants to know")]
 fn many(arguments: &Arguments) -> Result<Summary> {
     let (next, end) = (AtomicU64::new(arguments.from), arguments.from.saturating_add(arguments.seeds));
-    let (is_over, totals) = (AtomicBool::new(false), Mutex::new((0, 0, 0)));
-    let failing = Mutex::new(None::<(u64, Report)>);
+    let (is_over, totals) = (AtomicBool::new(false), Mutex::new(Totals::default()));
+    let (failing, begun) = (Mutex::new(None::<(u64, Report)>), Instant::now());
     let work = || -> Result<()> {
         let tables = Arc::new(Tables::create()?);
         while !is_over.load(Ordering::Relaxed) {
@@ -72,9 +114,13 @@ fn many(arguments: &Arguments) -> Result<Summary> {
             if seed >= end {
                 break;
             }
-            let report = run(seed, arguments.hours, false, &tables)?;
+            let length = arguments.length(seed);
+            let report = run(seed, length, false, &tables)?;
             let mut totals = totals.lock().unwrap_or_else(PoisonError::into_inner);
-            *totals = (totals.0 + 1, totals.1 + report.calls, totals.2 + report.stored);
+            totals.add(length, &report);
+            if totals.seeds.is_multiple_of(SAY_EVERY) {
+                eprintln!("{totals} after {:.0?}", begun.elapsed());
+            }
             drop(totals);
             if !report.violations.is_empty() {
                 is_over.store(true, Ordering::Relaxed);
@@ -94,11 +140,8 @@ fn many(arguments: &Arguments) -> Result<Summary> {
         }
         anyhow::Ok(())
     })?;
-    let (seeds, calls, stored) = totals.into_inner().unwrap_or_else(PoisonError::into_inner);
     Ok(Summary {
-        seeds,
+        totals: totals.into_inner().unwrap_or_else(PoisonError::into_inner),
         failing: failing.into_inner().unwrap_or_else(PoisonError::into_inner),
-        calls,
-        stored,
     })
 }

@@ -1,28 +1,33 @@
 //! The cache as a process sees it: it may be away, and it may have been emptied.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use freshet_shared::adapters::embedded::cache::InProcessCache;
 use freshet_shared::domain::connection::{ConnectionId, IdempotencyKey};
 use freshet_shared::domain::provider::request::ReadyHeader;
 use freshet_shared::ports::cache::{Cache, CacheError, Put, TokenEntry};
 use freshet_shared::ports::clock::Clock;
 
+use crate::deadlines::Wait;
 use crate::host::Host;
 
 /// The cache itself.
 pub(crate) struct Shelf {
     clock: Arc<dyn Clock>,
     cache: Mutex<Arc<InProcessCache>>,
+    emptied_at: Mutex<Option<DateTime<Utc>>>,
+    filled: AtomicU64,
 }
 
 impl Shelf {
     /// An empty one. Its clock is the server's.
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
         let cache = Mutex::new(Arc::new(InProcessCache::new(clock.clone())));
-        Self { clock, cache }
+        Self { clock, cache, emptied_at: Mutex::default(), filled: AtomicU64::new(0) }
     }
 
     /// As it is now.
@@ -34,6 +39,27 @@ impl Shelf {
     pub(crate) fn lose(&self) {
         let empty = Arc::new(InProcessCache::new(self.clock.clone()));
         *self.cache.lock().unwrap_or_else(PoisonError::into_inner) = empty;
+        *self.emptied() = Some(self.clock.now());
+    }
+
+    /// When it lost everything, until it is known to be filled again.
+    pub(crate) fn emptied_at(&self) -> Option<DateTime<Utc>> {
+        *self.emptied()
+    }
+
+    /// It is known to be filled again.
+    pub(crate) fn is_filled(&self) {
+        *self.emptied() = None;
+        self.filled.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often it was.
+    pub(crate) fn filled(&self) -> u64 {
+        self.filled.load(Ordering::Relaxed)
+    }
+
+    fn emptied(&self) -> MutexGuard<'_, Option<DateTime<Utc>>> {
+        self.emptied_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -53,12 +79,17 @@ impl Reach {
         let world = &self.host.world;
         self.host.step("before a command of the cache").await;
         if world.state().is_cache_away || world.strikes(|faults| faults.cache_away) {
+            world.excuse(None, Wait::CacheFailed);
             tokio::time::sleep(Duration::from_millis(500)).await;
             return Err(away());
         }
         let result = ask(self.shelf.cache()).await;
         self.host.step("after a command of the cache").await;
-        if world.strikes(|faults| faults.cache_reply_lost) { Err(away()) } else { result }
+        if world.strikes(|faults| faults.cache_reply_lost) {
+            world.excuse(None, Wait::CacheFailed);
+            return Err(away());
+        }
+        result
     }
 }
 

@@ -2,8 +2,10 @@
 //! lost.
 //!
 //! SQLite runs on a thread of its own, of which a paused clock knows nothing: it would run ahead while a statement is
-//! under way. So a statement is waited for on the spot, and takes no virtual time but that which the process's steps
-//! around it take. Gathering statements of concurrent jobs is out of reach here; `tests/chaos` has it.
+//! under way. So a statement is waited for on the spot, and takes no virtual time but that which is drawn for its way there
+//! and back. What jobs of one process ask meanwhile gathers, and goes with the next round trip, as the product has it
+//! (`adapters/grouping.rs`): each process has groups of its own, and a round trip goes on after the death of who asked. Only
+//! the one statement for many rows is MySQL's and out of reach here: `tests/flow/grouped.rs` and `tests/chaos` have it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,22 +13,32 @@ use std::time::Duration;
 use anyhow::Result;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use freshet_shared::adapters::database::{Database, DatabaseSettings};
+use freshet_shared::adapters::database::{Database, DatabaseSettings, RoundTrips};
 use freshet_shared::domain::channel::Channel;
 use freshet_shared::domain::connection::{ConnectionId, LoadedConnection};
 use freshet_shared::domain::kept_answer::KeptAnswer;
+use freshet_shared::domain::leadership::Lease;
 use freshet_shared::domain::secret::Secret;
 use freshet_shared::migrations;
 use freshet_shared::ports::clock::Clock;
 use freshet_shared::ports::store::{
     Attempt, Claim, Commit, Committed, DueConnection, DuePage, DueScan, EndingGrant, FailureRecord, IdPage,
-    PageKey, RefreshStore, Release, ScanStore, StoreError, Unwatched, WatchNote,
+    LeaseStore, PageKey, RefreshStore, Release, ScanStore, StoreError, Unwatched, WatchNote,
 };
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use sea_orm::{ConnectionTrait, DbErr, QueryResult, Statement};
 use tokio::runtime::Runtime;
+use tokio::time::sleep;
 
+use crate::deadlines::Wait;
 use crate::fleet::Ledger;
 use crate::host::Host;
+use crate::reigns::Reigns;
+
+/// To take or to release a lease.
+const LEASE: &str = "ask for a lease";
+const CLAIM: &str = "claim";
 
 /// The database itself. One for each thread that runs simulations.
 pub(crate) struct Tables {
@@ -52,7 +64,7 @@ impl Clock for ServerClock {
     }
 
     async fn sleep(&self, duration: Duration) {
-        tokio::time::sleep(duration).await;
+        sleep(duration).await;
     }
 }
 
@@ -75,6 +87,12 @@ impl Tables {
         Ok(Self { database: database.with_clock(clock.clone()), clock, runtime })
     }
 
+    /// Waits on the spot for a statement, by the server's clock at this time.
+    fn at<T>(&self, now: DateTime<Utc>, statement: impl Future<Output = T>) -> T {
+        self.clock.set(now);
+        self.now(statement)
+    }
+
     /// Waits on the spot, whatever runtime this thread is in.
     fn now<T>(&self, future: impl Future<Output = T>) -> T {
         let _its_own = self.runtime.enter();
@@ -93,58 +111,149 @@ impl Tables {
         self.now(self.database.connection().query_all_raw(statement))
     }
 
+    /// At which generation a connection stands.
+    pub(crate) fn generation(&self, id: i64) -> Result<Option<i64>, DbErr> {
+        let rows = self.query(&format!("SELECT generation FROM token_refresh WHERE connection_id = {id}"))?;
+        rows.first().map(|row| row.try_get("", "generation")).transpose()
+    }
+
     /// Removes every row.
     pub(crate) fn clear(&self) -> Result<(), DbErr> {
-        for table in
-            ["channels", "ie_appinstall_connection", "token_refresh", "refresh_attempt", "provider_control"]
-        {
+        for table in [
+            "channels",
+            "ie_appinstall_connection",
+            "token_refresh",
+            "refresh_attempt",
+            "provider_control",
+            "producer_lease",
+        ] {
             self.now(self.database.connection().execute_unprepared(&format!("DELETE FROM {table}")))?;
         }
         Ok(())
     }
 }
 
+/// The way of one process's gathered questions.
+struct Trips {
+    host: Arc<Host>,
+    tables: Arc<Tables>,
+}
+
+impl RoundTrips for Trips {
+    fn make<'t>(&'t self, trip: BoxFuture<'t, ()>) -> BoxFuture<'t, ()> {
+        let on_the_way = || sleep(self.host.world.between(Duration::ZERO, Duration::from_millis(6)));
+        async move {
+            let world = &self.host.world;
+            on_the_way().await;
+            if world.state().store_away > 0 || world.strikes(|faults| faults.store_away) {
+                self.host.trace(format_args!("a round trip does not reach the database"));
+                world.excuse(None, Wait::StoreFailed);
+                return;
+            }
+            self.tables.at(world.now(), trip);
+            on_the_way().await;
+        }
+        .boxed()
+    }
+}
+
 /// How a process reaches it.
 pub(crate) struct Line {
-    pub(crate) host: Arc<Host>,
-    pub(crate) tables: Arc<Tables>,
-    pub(crate) ledger: Arc<Ledger>,
+    host: Arc<Host>,
+    tables: Arc<Tables>,
+    database: Database,
+    ledger: Arc<Ledger>,
+    reigns: Arc<Reigns>,
 }
 
 impl Line {
+    /// A process's own.
+    pub(crate) fn new(
+        host: &Arc<Host>,
+        tables: &Arc<Tables>,
+        ledger: &Arc<Ledger>,
+        reigns: &Arc<Reigns>,
+    ) -> Arc<Self> {
+        let trips = Trips { host: host.clone(), tables: tables.clone() };
+        Arc::new(Self {
+            host: host.clone(),
+            tables: tables.clone(),
+            database: tables.database.clone().with_round_trips(Arc::new(trips)),
+            ledger: ledger.clone(),
+            reigns: reigns.clone(),
+        })
+    }
+
+    /// Asks by itself.
     async fn ask<T>(
         &self,
         operation: &'static str,
         id: Option<ConnectionId>,
         ask: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        self.ask_noting(operation, id, ask, |_| ()).await
+        self.reach(operation, id).await?;
+        let result = self.tables.at(self.host.world.now(), ask);
+        if let Err(error) = &result {
+            self.host.world.violated(format!("the database refused: {error}"));
+        }
+        self.reply(operation, id, result)
     }
 
-    /// `note` hears what came of it before the reply may be lost: what is stored is stored.
-    async fn ask_noting<T>(
+    /// Asks together with whoever asks. `note` hears what came of it before the reply may be lost, and also where the process
+    /// dies meanwhile: what is stored is stored.
+    async fn ask_together<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        id: ConnectionId,
+        ask: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+        note: impl FnOnce(&T) + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.reach(operation, Some(id)).await?;
+        let world = self.host.world.clone();
+        let asking = tokio::spawn(async move {
+            let result = ask.await;
+            match &result {
+                Ok(result) => note(result),
+                // Its round trip was not made.
+                Err(StoreError::Unavailable { .. }) => {}
+                Err(error) => world.violated(format!("the database refused: {error}")),
+            }
+            result
+        });
+        let gave_up = || StoreError::Unavailable { operation, problem: "the asker is gone".into() };
+        self.reply(operation, Some(id), asking.await.unwrap_or_else(|_| Err(gave_up())))
+    }
+
+    async fn reach(&self, operation: &'static str, id: Option<ConnectionId>) -> Result<(), StoreError> {
+        let world = &self.host.world;
+        self.host.step(operation).await;
+        if world.state().store_away > 0 || world.strikes(|faults| faults.store_away) {
+            self.trace(operation, id, "does not reach the database");
+            world.excuse(
+                id.map(|id| id.0),
+                if operation == LEASE { Wait::LeaseUnknown } else { Wait::StoreFailed },
+            );
+            return Err(StoreError::Unavailable { operation, problem: "it cannot be reached".into() });
+        }
+        Ok(())
+    }
+
+    fn reply<T>(
         &self,
         operation: &'static str,
         id: Option<ConnectionId>,
-        ask: impl Future<Output = Result<T, StoreError>>,
-        note: impl FnOnce(&T),
+        result: Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let away = |problem: &str| StoreError::Unavailable { operation, problem: problem.into() };
         let world = &self.host.world;
-        self.host.step(operation).await;
-        if world.state().is_store_away || world.strikes(|faults| faults.store_away) {
-            self.trace(operation, id, "does not reach the database");
-            return Err(away("it cannot be reached"));
-        }
-        self.tables.clock.set(world.now());
-        let result = self.tables.now(ask);
-        match &result {
-            Ok(result) => note(result),
-            Err(error) => world.violated(format!("the database refused: {error}")),
-        }
         if world.strikes(|faults| faults.store_reply_lost) {
             self.trace(operation, id, "loses the database's reply");
-            return Err(away("its reply is lost"));
+            let wait = match operation {
+                LEASE => Wait::LeaseUnknown,
+                CLAIM => Wait::ClaimUnknown,
+                _ => Wait::StoreFailed,
+            };
+            world.excuse(id.map(|id| id.0), wait);
+            return Err(StoreError::Unavailable { operation, problem: "its reply is lost".into() });
         }
         result
     }
@@ -174,15 +283,16 @@ impl ScanStore for Line {
         after: Option<PageKey>,
         limit: u32,
     ) -> Result<DuePage, StoreError> {
-        let page = self.ask("scan", None, self.tables.database.due_page(scan, after, limit)).await;
+        let page = self.ask("scan", None, self.database.due_page(scan, after, limit)).await;
         self.answered("after a scan", page).await
     }
 
     async fn claim(&self, due: &[DueConnection], claim: Claim) -> Result<Vec<DueConnection>, StoreError> {
+        self.reigns.claims(&self.host.name);
         if due.is_empty() {
             return Ok(Vec::new());
         }
-        let claimed = self.ask("claim", None, self.tables.database.claim(due, claim)).await;
+        let claimed = self.ask(CLAIM, None, self.database.claim(due, claim)).await;
         if let Ok(claimed) = &claimed {
             let ids: Vec<i64> = claimed.iter().map(|due| due.connection_id.0).collect();
             self.host.trace(format_args!("claims {ids:?}"));
@@ -191,13 +301,12 @@ impl ScanStore for Line {
     }
 
     async fn give_back(&self, connections: &[ConnectionId], claim_id: i64) -> Result<(), StoreError> {
-        let given =
-            self.ask("give claims back", None, self.tables.database.give_back(connections, claim_id)).await;
+        let given = self.ask("give claims back", None, self.database.give_back(connections, claim_id)).await;
         self.answered("after claims were given back", given).await
     }
 
     async fn paused_providers(&self) -> Result<Vec<String>, StoreError> {
-        self.ask("read who is paused", None, self.tables.database.paused_providers()).await
+        self.ask("read who is paused", None, self.database.paused_providers()).await
     }
 
     async fn ending_grants(
@@ -214,7 +323,7 @@ impl ScanStore for Line {
     }
 
     async fn id_page(&self, after: Option<ConnectionId>, limit: u32) -> Result<Option<IdPage>, StoreError> {
-        self.ask("walk over ids", None, self.tables.database.id_page(after, limit)).await
+        self.ask("walk over ids", None, self.database.id_page(after, limit)).await
     }
 
     async fn unwatched(
@@ -223,16 +332,31 @@ impl ScanStore for Line {
         page: IdPage,
         window_ends: DateTime<Utc>,
     ) -> Result<Vec<Unwatched>, StoreError> {
-        let ask = self.tables.database.unwatched(integration_type, page, window_ends);
+        let ask = self.database.unwatched(integration_type, page, window_ends);
         self.ask("find who is not watched", None, ask).await
     }
 
     async fn note_watched(&self, notes: &[WatchNote]) -> Result<(), StoreError> {
-        self.ask("note who is watched", None, self.tables.database.note_watched(notes)).await
+        self.ask("note who is watched", None, self.database.note_watched(notes)).await
     }
 
     async fn prune_attempts(&self, before: DateTime<Utc>) -> Result<u64, StoreError> {
-        self.ask("prune", None, self.tables.database.prune_attempts(before)).await
+        self.ask("prune", None, self.database.prune_attempts(before)).await
+    }
+}
+
+#[async_trait]
+impl LeaseStore for Line {
+    async fn take_lease(&self, name: &str, holder: &str, length: Duration) -> Result<Lease, StoreError> {
+        let taken = self.ask(LEASE, None, self.database.take_lease(name, holder, length)).await;
+        if let Ok(Lease::Ours { term }) = taken {
+            self.reigns.granted(name, term, holder);
+        }
+        self.answered("after a lease", taken).await
+    }
+
+    async fn release_lease(&self, name: &str, holder: &str) -> Result<(), StoreError> {
+        self.ask(LEASE, None, self.database.release_lease(name, holder)).await
     }
 }
 
@@ -244,17 +368,19 @@ impl RefreshStore for Line {
         provider: &str,
         integration_type: Option<&str>,
     ) -> Result<Option<LoadedConnection>, StoreError> {
-        let ask = self.tables.database.load(connection_id, provider, integration_type);
-        let loaded = self.ask("load", Some(connection_id), ask).await;
+        let (database, provider) = (self.database.clone(), provider.to_owned());
+        let integration_type = integration_type.map(str::to_owned);
+        let ask = async move { database.load(connection_id, &provider, integration_type.as_deref()).await };
+        let loaded = self.ask_together("load", connection_id, ask, |_| ()).await;
         self.answered("after a load", loaded).await
     }
 
     fn keeps_answers(&self) -> bool {
-        self.tables.database.keeps_answers()
+        self.database.keeps_answers()
     }
 
     async fn kept_answer(&self, connection_id: ConnectionId) -> Result<Option<KeptAnswer>, StoreError> {
-        let ask = self.tables.database.kept_answer(connection_id);
+        let ask = self.database.kept_answer(connection_id);
         self.ask("read a kept answer", Some(connection_id), ask).await
     }
 
@@ -265,13 +391,14 @@ impl RefreshStore for Line {
         after: Option<ConnectionId>,
         limit: u32,
     ) -> Result<Vec<ConnectionId>, StoreError> {
-        let ask = self.tables.database.good_page(integration_type, now, after, limit);
+        let ask = self.database.good_page(integration_type, now, after, limit);
         self.ask("find who is good", None, ask).await
     }
 
     async fn channels(&self, connection_id: ConnectionId) -> Result<Vec<Channel>, StoreError> {
-        let ask = self.tables.database.channels(connection_id);
-        self.ask("read channels", Some(connection_id), ask).await
+        let database = self.database.clone();
+        let ask = async move { database.channels(connection_id).await };
+        self.ask_together("read channels", connection_id, ask, |_| ()).await
     }
 
     async fn update_channel(
@@ -279,31 +406,37 @@ impl RefreshStore for Line {
         connection_id: ConnectionId,
         channel: &Channel,
     ) -> Result<bool, StoreError> {
-        let ask = self.tables.database.update_channel(connection_id, channel);
+        let ask = self.database.update_channel(connection_id, channel);
         self.ask("update a channel", Some(connection_id), ask).await
     }
 
     async fn begin_attempt(&self, attempt: &Attempt) -> Result<bool, StoreError> {
         let id = attempt.connection_id;
-        let note = |begun: &bool| {
+        let (ledger, world) = (self.ledger.clone(), self.host.world.clone());
+        let note = move |begun: &bool| {
             if *begun {
-                self.ledger.written_down(id.0, self.host.world.now());
+                ledger.written_down(id.0, world.now());
             }
         };
-        let ask = self.tables.database.begin_attempt(attempt);
-        let begun = self.ask_noting("write a call down", Some(id), ask, note).await;
+        let (database, attempt) = (self.database.clone(), attempt.clone());
+        let ask = async move { database.begin_attempt(&attempt).await };
+        let begun = self.ask_together("write a call down", id, ask, note).await;
         self.host.trace(format_args!("{id} call written down: {begun:?}"));
         self.answered("after a call was written down", begun).await
     }
 
     async fn commit(&self, commit: &Commit) -> Result<Committed, StoreError> {
         let id = commit.connection_id;
-        let note = |committed: &Committed| {
+        let (ledger, world) = (self.ledger.clone(), self.host.world.clone());
+        let (database, stored) = (self.database.clone(), commit.clone());
+        let token = stored.access_token.clone();
+        let note = move |committed: &Committed| {
             if let Committed::Applied(generation) = *committed {
-                self.ledger.stored(&self.host.world, id, generation, commit.access_token.expose());
+                ledger.stored(&world, id, generation, token.expose());
             }
         };
-        let committed = self.ask_noting("commit", Some(id), self.tables.database.commit(commit), note).await;
+        let ask = async move { database.commit(&stored).await };
+        let committed = self.ask_together("commit", id, ask, note).await;
         let token = self.ledger.serial_of(commit.access_token.expose());
         self.host.trace(format_args!("{id} commit of token {token:?}: {committed:?}"));
         self.answered("after a commit", committed).await
@@ -311,8 +444,9 @@ impl RefreshStore for Line {
 
     async fn record_failure(&self, failure: &FailureRecord) -> Result<bool, StoreError> {
         let id = failure.connection_id;
-        let written =
-            self.ask("write a failure down", Some(id), self.tables.database.record_failure(failure)).await;
+        let (database, record) = (self.database.clone(), failure.clone());
+        let ask = async move { database.record_failure(&record).await };
+        let written = self.ask_together("write a failure down", id, ask, |_| ()).await;
         let (class, state) = (failure.failure.class, failure.state);
         self.host.trace(format_args!("{id} failure {class}, {state}: {written:?}"));
         self.answered("after a failure was written down", written).await
@@ -320,7 +454,12 @@ impl RefreshStore for Line {
 
     async fn release(&self, release: &Release) -> Result<(), StoreError> {
         let id = release.connection_id;
-        let released = self.ask("release", Some(id), self.tables.database.release(release)).await;
+        if release.next_attempt_at.is_some() {
+            self.host.world.excuse(Some(id.0), Wait::PutOff);
+        }
+        let (database, end) = (self.database.clone(), release.clone());
+        let ask = async move { database.release(&end).await };
+        let released = self.ask_together("release", id, ask, |_| ()).await;
         self.host.trace(format_args!("{id} released until {:?}", release.next_attempt_at));
         self.answered("after a release", released).await
     }

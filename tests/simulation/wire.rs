@@ -9,6 +9,7 @@ use freshet_shared::ports::queue::{
     ConsumeError, Consumer, Delivery, Outgoing, PublishError, Publisher, Settle, SettleError,
 };
 
+use crate::deadlines::Wait;
 use crate::host::Host;
 
 /// How a process publishes.
@@ -29,6 +30,14 @@ impl Publisher for Sender {
             let copies = if lost { 0 } else { 1 + usize::from(world.strikes(|faults| faults.message_twice)) };
             for _ in 0..copies {
                 self.queue.publish(std::slice::from_ref(outgoing)).await;
+            }
+            let id = Some(outgoing.message.connection_id.0);
+            if lost || unconfirmed {
+                world.excuse(id, Wait::MessageLost);
+                // Who is told that the broker is away ends its scan.
+                world.excuse(None, Wait::StoreFailed);
+            } else if copies > 1 {
+                world.excuse(id, Wait::MessageTwice);
             }
             let key = outgoing.message.idempotency_key();
             let lane = outgoing.message.lane;
@@ -56,12 +65,14 @@ pub(crate) struct Receiver<C> {
 impl<C: Consumer> Consumer for Receiver<C> {
     async fn next(&mut self) -> Result<Delivery, ConsumeError> {
         let mut delivery = self.inner.next().await?;
+        let mut connection = None;
         if let Ok(message) = RefreshMessage::decode(&delivery.body) {
+            connection = Some(message.connection_id.0);
             let (key, again) = (message.idempotency_key(), delivery.redelivered);
             self.host.trace(format_args!("takes {key} {}, again: {again}", message.lane));
         }
         let inner = delivery.settle;
-        delivery.settle = Box::new(Settling { host: self.host.clone(), inner });
+        delivery.settle = Box::new(Settling { host: self.host.clone(), connection, inner });
         Ok(delivery)
     }
 
@@ -72,6 +83,8 @@ impl<C: Consumer> Consumer for Receiver<C> {
 
 struct Settling {
     host: Arc<Host>,
+    /// Whose message it is.
+    connection: Option<i64>,
     inner: Box<dyn Settle>,
 }
 
@@ -79,7 +92,11 @@ impl Settling {
     /// Whether it gets through.
     async fn gets_through(&self) -> bool {
         self.host.step("before a settlement").await;
-        !self.host.world.strikes(|faults| faults.settlement_lost)
+        let is_lost = self.host.world.strikes(|faults| faults.settlement_lost);
+        if is_lost {
+            self.host.world.excuse(self.connection, Wait::MessageTwice);
+        }
+        !is_lost
     }
 }
 

@@ -1,10 +1,11 @@
 //! What all parts of a run share: its time, its dice, its weather, and the trace of what happened.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::hash::{DefaultHasher, Hasher};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use anyhow::Result;
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use freshet_shared::adapters::embedded::clock::SeededRandomness;
@@ -12,7 +13,10 @@ use freshet_shared::ports::clock::Clock;
 use freshet_shared::ports::randomness::Randomness;
 use tokio::time::Instant;
 
+use crate::deadlines::{Deadlines, Wait};
 use crate::faults::Faults;
+use crate::invariants::{Row, rows};
+use crate::store::Tables;
 
 /// A run's world.
 pub(crate) struct World {
@@ -21,6 +25,8 @@ pub(crate) struct World {
     /// What may go wrong while it storms.
     faults: Faults,
     state: Mutex<State>,
+    tables: Arc<Tables>,
+    deadlines: Mutex<Deadlines>,
 }
 
 /// What changes.
@@ -29,10 +35,12 @@ pub(crate) struct State {
     pub(crate) is_stormy: bool,
     /// Since when all has been well with everything that the fleet stands on.
     pub(crate) calm_since: DateTime<Utc>,
-    /// The database answers nobody.
-    pub(crate) is_store_away: bool,
+    /// As long as it is more than 0 the database answers nobody.
+    pub(crate) store_away: u32,
     /// The cache answers nobody.
     pub(crate) is_cache_away: bool,
+    /// The last moment at which anything was not as it should be.
+    pub(crate) disturbed_at: DateTime<Utc>,
     /// What must not have happened.
     pub(crate) violations: Vec<String>,
     digest: DefaultHasher,
@@ -42,20 +50,22 @@ pub(crate) struct State {
 
 impl World {
     /// At noon of a day, in calm weather.
-    pub(crate) fn new(seed: u64, is_printing: bool) -> Self {
+    pub(crate) fn new(seed: u64, is_printing: bool, tables: Arc<Tables>) -> Self {
         let dice = SeededRandomness::new(seed);
         let faults = Faults::of(&dice);
         let state = State {
             is_stormy: false,
             calm_since: noon(),
-            is_store_away: false,
+            store_away: 0,
             is_cache_away: false,
+            disturbed_at: noon(),
             violations: Vec::new(),
             digest: DefaultHasher::new(),
             lines: 0,
             is_printing,
         };
-        Self { begun: Instant::now(), dice, faults, state: Mutex::new(state) }
+        let deadlines = Mutex::new(Deadlines::default());
+        Self { begun: Instant::now(), dice, faults, state: Mutex::new(state), tables, deadlines }
     }
 
     /// The true time; every process has a clock of its own.
@@ -90,15 +100,64 @@ impl World {
         chance > 0 && self.state().is_stormy && self.draw(1_000_000) < chance
     }
 
+    /// Something happened to this connection, or to all, that may keep it from its token for a while.
+    pub(crate) fn excuse(&self, whom: Option<i64>, wait: Wait) {
+        let now = self.now();
+        self.deadlines().excuse(whom, wait, now);
+        let ends_at = match wait {
+            Wait::Stopped(pause) => {
+                TimeDelta::from_std(pause).ok().and_then(|pause| now.checked_add_signed(pause))
+            }
+            _ => None,
+        };
+        if let Wait::PutOff = wait {
+            return;
+        }
+        let mut state = self.state();
+        state.disturbed_at = state.disturbed_at.max(ends_at.unwrap_or(now));
+    }
+
+    /// Looks at all connections, also at those that seem to be well.
+    pub(crate) fn look(&self) -> Result<Vec<Row>> {
+        let rows = rows(&self.tables)?;
+        self.deadlines().update(&rows, self.now());
+        Ok(rows)
+    }
+
+    /// Whether a token is dead without a reason. Called at every step; the rows are read where one seems to be.
+    pub(crate) fn check_deadlines(&self) {
+        let now = self.now();
+        if !self.deadlines().seems_broken(now) {
+            return;
+        }
+        if let Err(error) = self.look() {
+            return self.violated(format!("the rows cannot be read: {error:#}"));
+        }
+        let broken = self.deadlines().broken(now);
+        for what in broken {
+            self.violated(what);
+        }
+    }
+
+    /// How long a leader leads without renewing its lease, which is how long a fleet may be without one.
+    pub(crate) fn lease_lasts(&self, lease: TimeDelta) {
+        self.deadlines().lease_lasts(lease);
+    }
+
+    fn deadlines(&self) -> MutexGuard<'_, Deadlines> {
+        self.deadlines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Writes down what happens.
     pub(crate) fn trace(&self, who: &str, what: fmt::Arguments<'_>) {
         let now = self.now();
         let mut state = self.state();
-        let line = format!("{} {who}: {what}", now.format("%dd %H:%M:%S%.3f"));
-        state.digest.write(line.as_bytes());
+        state.digest.write_i64(now.timestamp_millis());
+        // A hasher takes every text.
+        let _ = write!(Digesting(&mut state.digest), "{who}: {what}");
         state.lines += 1;
         if state.is_printing {
-            print(&line);
+            print(&format!("{} {who}: {what}", now.format("%dd %H:%M:%S%.3f")));
         }
     }
 
@@ -112,6 +171,16 @@ impl World {
     pub(crate) fn digest(&self) -> (u64, u64) {
         let state = self.state();
         (state.digest.finish(), state.lines)
+    }
+}
+
+/// Hashes what is written to it.
+struct Digesting<'h>(&'h mut DefaultHasher);
+
+impl Write for Digesting<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.write(text.as_bytes());
+        Ok(())
     }
 }
 

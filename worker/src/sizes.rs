@@ -144,8 +144,8 @@ mod tests {
                 ["database.max_connections = 6", "worker.concurrency = 512"],
             ),
             (
-                &[("DATABASE__MAX_CONNECTIONS", "200")],
-                ["database.max_connections = 200", "worker.concurrency = 512"],
+                &[("DATABASE__MAX_CONNECTIONS", "200"), ("WORKER__CONCURRENCY", "128")],
+                ["database.max_connections = 200", "worker.concurrency = 128"],
             ),
             (
                 &[("REDIS__CONNECTIONS", "8"), ("WORKER__CONCURRENCY", "7")],

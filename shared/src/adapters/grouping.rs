@@ -1,7 +1,7 @@
 //! Natural batching: what many jobs ask for at once goes in one round trip, as in a database's group commit.
 //!
 //! While a round trip is under way, what is asked gathers, and goes together with the next one. A second one takes off
-//! beside it only for a full load, or where the first takes long. So alone, a question goes at once; and the busier the
+//! beside it only for half a full load, or where the first takes long. So alone, a question goes at once; and the busier the
 //! system is, the larger the groups are, because a group of three costs nearly as much as one of three hundred.
 
 use std::collections::VecDeque;

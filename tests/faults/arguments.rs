@@ -30,6 +30,9 @@ pub(crate) struct Arguments {
     /// Kills of RabbitMQ.
     #[arg(long, default_value_t = 1)]
     pub(crate) broker_kills: u32,
+    /// For how many seconds the broker stays away after each; 0: it is started again at once.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) broker_seconds: u64,
     /// Kills of the database server.
     #[arg(long, default_value_t = 1)]
     pub(crate) database_kills: u32,
@@ -42,6 +45,9 @@ pub(crate) struct Arguments {
     /// How many of a hundred first attempts fail at the provider.
     #[arg(long, default_value_t = 30)]
     pub(crate) first_failures: u64,
+    /// How many milliseconds the provider takes for every answer.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) latency: u64,
     /// What chance follows from.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
@@ -58,4 +64,18 @@ pub(crate) struct Arguments {
 pub(crate) enum Without {
     /// Dead letters that reach their queue also where the broker is killed.
     DeadLettering,
+    /// The note of a call that spends a refresh token, before it is sent.
+    Journal,
+}
+
+impl Without {
+    /// As it is named to a process.
+    #[cfg(feature = "failpoints")]
+    pub(crate) fn guard(self) -> freshet_shared::failpoints::Guard {
+        use freshet_shared::failpoints::Guard;
+        match self {
+            Self::DeadLettering => Guard::DeadLettering,
+            Self::Journal => Guard::Journal,
+        }
+    }
 }

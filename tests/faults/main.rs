@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod events;
 mod mischief;
 mod oracle;
 mod proxy;

@@ -1,12 +1,13 @@
 //! The oracle: the provider's ledger against the database against the cache against the queues.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use anyhow::Result;
-use chrono::{DateTime, Utc};
 use fred::interfaces::KeysInterface;
-use freshet_tests::model_provider::{Did, LedgerEntry, Sent};
+use freshet_tests::model_provider::{Did, LedgerEntry};
 
+use crate::events::{Event, Whom};
 use crate::mischief::Done;
 use crate::stage::{Stage, account_of, kind_of};
 
@@ -15,9 +16,8 @@ use crate::stage::{Stage, account_of, kind_of};
 pub(crate) struct Verdict {
     pub(crate) refreshed: u64,
     pub(crate) calls: u64,
-    /// Second calls of a connection, and what explains them.
-    pub(crate) after_failure: u64,
-    pub(crate) after_disturbance: u64,
+    /// Second calls of a connection, by what explains them.
+    pub(crate) explained: BTreeMap<&'static str, u64>,
     /// Strict connections whose answer died with its worker.
     pub(crate) quarantined: u64,
     /// Tokens that Redis lost when it was killed, and that their next refresh writes.
@@ -114,16 +114,15 @@ pub(crate) async fn judge(stage: &Stage, done: &Done) -> Result<Verdict> {
         ("left due", due),
         ("message left over", leftover),
         ("dead letters may be lost", unsafe_dead_letters(stage).await?),
-        (
-            "process did not end well",
-            (done.bad_ends > 0).then(|| done.bad_ends.to_string()).into_iter().collect(),
-        ),
+        ("process did not end well", done.bad_ends.clone()),
+        ("resumed late", late(&done.resumed_in).into_iter().collect()),
         ("did not recover", done.recovered_in.is_none().then(|| "in time".to_owned()).into_iter().collect()),
     ];
     Ok(verdict)
 }
 
-/// Each call but the first one needs a reason: the one before it failed, or something was killed meanwhile.
+/// Each call but the first one needs a reason: the provider was told to fail the one before it, or something hit the worker
+/// that made it before the next one came. That a worker was asked to end is none.
 fn explain(
     who: &str,
     calls: &[LedgerEntry],
@@ -133,19 +132,43 @@ fn explain(
 ) {
     for pair in calls.windows(2) {
         let [before, after] = pair else { continue };
-        let is_answered = before.sent == Sent::Complete { status: 200 } && before.fault.is_none();
-        if !is_answered {
-            verdict.after_failure += 1;
-        } else if is_disturbed(before.arrived_at, after.arrived_at, done) {
-            verdict.after_disturbance += 1;
+        let caller = before.caller.as_deref().unwrap_or_default();
+        let explains = |event: &&Event| event.explains(caller, before.arrived_at, after.arrived_at);
+        let of_worker = |event: &&Event| matches!(event.whom, Whom::Worker(_));
+        let reason = if before.fault.is_some() {
+            Some("the provider failed")
         } else {
-            unexplained.push(format!("{who}: {} and {}", before.arrived_at, after.arrived_at));
+            let events = || done.events.iter().filter(explains);
+            events().find(of_worker).or_else(|| events().next()).map(|event| event.what)
+        };
+        match reason {
+            Some(reason) => *verdict.explained.entry(reason).or_default() += 1,
+            None => unexplained.push(format!(
+                "{who}: {caller} at {}, {:?}; {} at {}",
+                before.arrived_at,
+                before.sent,
+                after.caller.as_deref().unwrap_or_default(),
+                after.arrived_at
+            )),
         }
     }
 }
 
-fn is_disturbed(from: DateTime<Utc>, to: DateTime<Utc>, done: &Done) -> bool {
-    done.disturbances.iter().any(|(begun, ended)| *begun <= to && *ended >= from)
+/// How late is too late, of a hundred times the broker comes back once.
+const RESUMED_WITHIN: Duration = Duration::from_secs(15);
+
+fn late(resumed_in: &[Duration]) -> Option<String> {
+    let [_, p99, _] = quantiles(resumed_in)?;
+    (p99 > RESUMED_WITHIN).then(|| format!("p99 is {:.1} s", p99.as_secs_f64()))
+}
+
+/// The median, the 99th percentile and the longest of them; `None` of none.
+pub(crate) fn quantiles(of: &[Duration]) -> Option<[Duration; 3]> {
+    let mut sorted = of.to_vec();
+    sorted.sort_unstable();
+    // The nearest rank: of fewer than a hundred the 99th percentile is the longest.
+    let at = |percent: usize| sorted.get((sorted.len() * percent).div_ceil(100).saturating_sub(1)).copied();
+    Some([at(50)?, at(99)?, at(100)?])
 }
 
 /// Whether a token was spent by a call whose answer nobody could store: the window that cannot be closed. A call that was
@@ -183,4 +206,19 @@ async fn rows(stage: &Stage) -> Result<Vec<Row>> {
         })
     };
     stage.query(QUERY).await?.iter().map(read).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_the_nearest_ranks() {
+        let seconds =
+            |numbers: std::ops::RangeInclusive<u64>| numbers.map(Duration::from_secs).collect::<Vec<_>>();
+        assert_eq!(quantiles(&[]), None);
+        assert_eq!(quantiles(&seconds(1..=20)), Some([10, 20, 20].map(Duration::from_secs)));
+        assert_eq!(quantiles(&seconds(1..=1_000)), Some([500, 990, 1_000].map(Duration::from_secs)));
+        assert!(late(&seconds(1..=16)).is_some() && late(&seconds(1..=15)).is_none());
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -11,7 +12,6 @@ use freshet_shared::adapters::embedded::clock::SeededRandomness;
 use freshet_shared::domain::secret::Secret;
 use freshet_shared::migrations;
 use freshet_shared::ports::randomness::Randomness;
-use freshet_tests::binaries::TestFolder;
 use freshet_tests::fleet::{PATIENCE, now};
 use freshet_tests::management::Management;
 use freshet_tests::model_provider::{
@@ -42,10 +42,11 @@ pub(crate) struct Stage {
     pub(crate) store: Database,
     pub(crate) management: Management,
     pub(crate) environment: HashMap<String, String>,
+    /// The provider definitions, by name of their file.
+    pub(crate) definitions: Vec<(String, String)>,
     pub(crate) randomness: SeededRandomness,
     /// First attempts that the provider was told to fail.
     pub(crate) failing: u64,
-    _definitions: TestFolder,
 }
 
 impl Stage {
@@ -60,7 +61,7 @@ impl Stage {
         }
         let proxies: [Proxy; 3] = proxies.try_into().ok().context("there are three servers")?;
         let store = found_database(&mariadb).await?;
-        let definitions = TestFolder::create()?;
+        let mut definitions = Vec::new();
         let mut models = Vec::new();
         let lenient = Rotation::Leeway { window: LEEWAY, again: Successor::New };
         for (name, rotation) in KINDS.into_iter().zip([Rotation::None, lenient, Rotation::Strict]) {
@@ -74,7 +75,10 @@ impl Stage {
             };
             let mut options = DefinitionOptions::new(name, grant);
             options.integration_type = Some(name.to_owned());
-            definitions.write(&format!("{name}.toml"), &model.definition(&options))?;
+            definitions.push((format!("{name}.toml"), model.definition(&options)));
+            if arguments.latency > 0 {
+                model.set_standing_fault(Some(Fault::none().after(Duration::from_millis(arguments.latency))));
+            }
             models.push(model);
         }
         let through = |url: String, proxy: &Proxy| replace_address(&url, proxy.address());
@@ -83,7 +87,6 @@ impl Stage {
             ("FRESHET_DATABASE__URL", through(format!("{}/chaos", mariadb.url()), database)?),
             ("FRESHET_RABBITMQ__URL", through(format!("{}/%2f", rabbitmq.url()), broker)?),
             ("FRESHET_REDIS__URL", through(redis.url(), cache)?),
-            ("FRESHET_PROVIDER_DIRECTORY", definitions.path().display().to_string()),
             ("FRESHET_EGRESS__ALLOW", "127.0.0.1".into()),
             ("FRESHET_REDIS__CONNECTIONS", "2".into()),
             ("FRESHET_REDIS__COMMAND_TIMEOUT", "1s".into()),
@@ -106,8 +109,8 @@ impl Stage {
         .into_iter()
         .map(|(name, value)| (name.to_owned(), value))
         .collect();
-        if arguments.without == Some(Without::DeadLettering) {
-            environment.insert(freshet_shared::failpoints::WITHOUT_VARIABLE.into(), "dead_lettering".into());
+        if let Some(without) = arguments.without {
+            do_without(without, &mut environment)?;
         }
         Ok(Self {
             management: Management::new(&rabbitmq.management_url())?,
@@ -120,7 +123,7 @@ impl Stage {
             environment,
             randomness: SeededRandomness::new(arguments.seed),
             failing: 0,
-            _definitions: definitions,
+            definitions,
         })
     }
 
@@ -213,7 +216,7 @@ impl Stage {
 
     /// Whether no queue holds a message, as the broker's statistics say.
     pub(crate) async fn is_drained(&self) -> Result<bool> {
-        Ok(self.messages().await?.values().all(|[all, ..]| *all == 0))
+        Ok(self.messages().await?.values().all(|counts| *counts == [0; 3]))
     }
 
     /// A connection to the cache. Made when it is needed: one from before a kill would wait for ever.
@@ -221,6 +224,17 @@ impl Stage {
         let client = Builder::from_config(Config::from_url(&self.redis.url())?).build()?;
         client.init().await?;
         Ok(client)
+    }
+
+    /// Where the broker listens, without a proxy before it.
+    pub(crate) fn broker_address(&self) -> Result<SocketAddr> {
+        address_in(&self.rabbitmq.url())
+    }
+
+    /// When the provider was called first after this moment.
+    pub(crate) fn called_after(&self, moment: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let ledgers = self.models.iter().flat_map(ModelProvider::ledger);
+        ledgers.map(|call| call.arrived_at).filter(|at| *at > moment).min()
     }
 
     /// Messages in all queues: all of them, those that wait, and those in somebody's hands.
@@ -247,9 +261,21 @@ pub(crate) fn account_of(id: i64) -> String {
     format!("account-{id}")
 }
 
+#[cfg(feature = "failpoints")]
+fn do_without(without: Without, environment: &mut HashMap<String, String>) -> Result<()> {
+    let variable = freshet_shared::failpoints::WITHOUT_VARIABLE;
+    environment.insert(variable.into(), without.guard().as_str().into());
+    Ok(())
+}
+
+#[cfg(not(feature = "failpoints"))]
+fn do_without(without: Without, _: &mut HashMap<String, String>) -> Result<()> {
+    anyhow::bail!("{without:?}: these binaries are built without places to fail, and keep every guard")
+}
+
 async fn found_database(server: &MariaDb) -> Result<Database> {
     let connect = async |url: String| {
-        let acquire_timeout = std::time::Duration::from_secs(10);
+        let acquire_timeout = Duration::from_secs(10);
         Database::connect(DatabaseSettings { url: Secret::new(url), max_connections: 4, acquire_timeout })
             .await
     };

@@ -38,3 +38,17 @@ async fn without_safe_dead_letters_the_oracle_objects() {
     let ended = chaos(&calm).await.with_code(1).unwrap();
     assert!(ended.stdout.contains("freshet.refresh.shared.urgent.v1"), "{}", ended.stdout);
 }
+
+#[tokio::test]
+async fn without_the_journal_the_oracle_objects() {
+    // Calls that take their time, so that whoever is killed dies with some of them.
+    let kills = ["--jobs", "300", "--worker-kills", "8", "--latency", "500", "--first-failures", "0"];
+    let alone =
+        ["--worker-terms", "0", "--worker-stops", "0", "--producer-kills", "0", "--broker-kills", "0"];
+    let alone =
+        [&alone[..], &["--database-kills", "0", "--redis-kills", "0", "--network-faults", "0"]].concat();
+    let ended =
+        chaos(&[&kills[..], &alone[..], &["--without", "journal"]].concat()).await.with_code(1).unwrap();
+    let found = ended.stdout.lines().find(|line| line.starts_with("spent token presented")).unwrap();
+    assert!(!found.ends_with(" 0"), "{}", ended.stdout);
+}

@@ -3,90 +3,131 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use anyhow::Result;
-use freshet_tests::binaries::{Binary, Process};
+use anyhow::{Context, Result};
+use freshet_tests::binaries::{Binary, Process, TestFolder};
+use freshet_tests::model_provider::CALLER_HEADER;
 use nix::sys::signal::Signal;
+
+use crate::stage::Stage;
 
 /// Longer than the workers' own grace period.
 const GRACE: Duration = Duration::from_secs(40);
+
+/// What a worker says that gives a job back which it had begun.
+const GIVEN_BACK: [&str; 2] = ["grace period over", "message goes back to its queue"];
 
 /// Processes of one kind, each in its place.
 pub(crate) struct Troupe {
     name: &'static str,
     environment: HashMap<String, String>,
-    processes: Vec<Process>,
+    definitions: Vec<(String, String)>,
+    members: Vec<Member>,
+    started: u32,
+}
+
+struct Member {
+    /// As it calls providers.
+    caller: String,
+    process: Process,
+    /// Its own definitions, which let it call under its name.
+    _folder: TestFolder,
 }
 
 impl Troupe {
     /// Starts so many.
-    pub(crate) fn start(
-        name: &'static str,
-        number: usize,
-        environment: &HashMap<String, String>,
-    ) -> Result<Self> {
-        let mut troupe = Self { name, environment: environment.clone(), processes: Vec::new() };
+    pub(crate) fn start(name: &'static str, number: usize, stage: &Stage) -> Result<Self> {
+        let mut troupe = Self {
+            name,
+            environment: stage.environment.clone(),
+            definitions: stage.definitions.clone(),
+            members: Vec::new(),
+            started: 0,
+        };
         for _ in 0..number {
-            let process = troupe.another()?;
-            troupe.processes.push(process);
+            let member = troupe.another()?;
+            troupe.members.push(member);
         }
         Ok(troupe)
     }
 
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
-        self.processes.len()
+        self.members.len()
     }
 
-    fn another(&self) -> Result<Process> {
-        Binary::new(self.name)?.arguments(["run"]).variables(&self.environment).start()
-    }
-
-    /// Kills one; another takes its place.
-    pub(crate) async fn kill(&mut self, place: usize) -> Result<()> {
-        let Some(process) = self.take(place)? else { return Ok(()) };
-        process.signal(Signal::SIGKILL)?;
-        let _ = process.ended(GRACE).await?;
-        Ok(())
-    }
-
-    /// Asks one to end; another takes its place. `false` if it did not end in good order within its grace period.
-    pub(crate) async fn terminate(&mut self, place: usize) -> Result<bool> {
-        let Some(process) = self.take(place)? else { return Ok(true) };
-        match process.terminate(GRACE).await {
-            Ok(ended) => Ok(ended.code == Some(0)),
-            Err(_) => Ok(false),
+    fn another(&mut self) -> Result<Member> {
+        self.started += 1;
+        let caller = format!("{}-{}", self.name, self.started);
+        let folder = TestFolder::create()?;
+        for (file, text) in &self.definitions {
+            let named = format!("[token.request]\nheaders = [[\"{CALLER_HEADER}\", \"{caller}\"]]\n");
+            folder.write(file, &text.replace("[token.request]\n", &named))?;
         }
+        let process = Binary::new(self.name)?
+            .arguments(["run"])
+            .variables(&self.environment)
+            .variable("FRESHET_PROVIDER_DIRECTORY", folder.path())
+            .start()?;
+        Ok(Member { caller, process, _folder: folder })
     }
 
-    /// Lets one stand still; it goes on by [`Self::signal`].
-    pub(crate) fn signal(&self, place: usize, signal: Signal) -> Result<()> {
-        self.processes.get(place).map_or(Ok(()), |process| process.signal(signal))
+    /// Kills one; another takes its place. Answers who it was.
+    pub(crate) async fn kill(&mut self, place: usize) -> Result<String> {
+        let member = self.take(place)?;
+        member.process.signal(Signal::SIGKILL)?;
+        let _ = member.process.ended(GRACE).await?;
+        Ok(member.caller)
     }
 
-    /// Those that have ended by themselves are started again, as a supervisor does. Answers how many that were.
-    pub(crate) fn revive(&mut self) -> Result<u32> {
-        let mut ended = 0;
-        for place in 0..self.processes.len() {
-            if !self.processes.get_mut(place).map_or(Ok(true), Process::is_running)? {
-                let _ = self.take(place)?;
-                ended += 1;
+    /// Asks one to end; another takes its place. An error text if it did not end in good order within its grace period, or
+    /// gave back what it had begun.
+    pub(crate) async fn terminate(&mut self, place: usize) -> Result<Option<String>> {
+        Ok(dismissed(self.take(place)?).await)
+    }
+
+    /// Lets one stand still; it goes on by [`Self::signal`]. Answers who it is.
+    pub(crate) fn signal(&self, place: usize, signal: Signal) -> Result<String> {
+        let member = self.members.get(place).context("there is no such place")?;
+        member.process.signal(signal)?;
+        Ok(member.caller.clone())
+    }
+
+    /// Those that have ended by themselves are started again, as a supervisor does. Answers who that were.
+    pub(crate) fn revive(&mut self) -> Result<Vec<String>> {
+        let mut ended = Vec::new();
+        for place in 0..self.members.len() {
+            let member = self.members.get_mut(place).context("there is no such place")?;
+            if !member.process.is_running()? {
+                ended.push(self.take(place)?.caller);
             }
         }
         Ok(ended)
     }
 
-    fn take(&mut self, place: usize) -> Result<Option<Process>> {
+    fn take(&mut self, place: usize) -> Result<Member> {
         let next = self.another()?;
-        Ok(self.processes.get_mut(place).map(|process| std::mem::replace(process, next)))
+        let member = self.members.get_mut(place).context("there is no such place")?;
+        Ok(std::mem::replace(member, next))
     }
 
-    /// Ends them all in good order; answers how many did not.
-    pub(crate) async fn dismiss(self) -> Result<u32> {
-        let mut failed = 0;
-        for process in self.processes {
-            let ended = process.terminate(GRACE).await;
-            failed += u32::from(!ended.is_ok_and(|ended| ended.code == Some(0)));
+    /// Ends them all in good order; answers which did not.
+    pub(crate) async fn dismiss(self) -> Vec<String> {
+        let mut failed = Vec::new();
+        for member in self.members {
+            failed.extend(dismissed(member).await);
         }
-        Ok(failed)
+        failed
+    }
+}
+
+async fn dismissed(member: Member) -> Option<String> {
+    let caller = member.caller;
+    match member.process.terminate(GRACE).await {
+        Err(error) => Some(format!("{caller}: {error:#}")),
+        Ok(ended) if ended.code != Some(0) => Some(format!("{caller}: exit code {:?}", ended.code)),
+        Ok(ended) => {
+            let said = GIVEN_BACK.into_iter().find(|words| ended.stderr.contains(words))?;
+            Some(format!("{caller}: {said}"))
+        }
     }
 }

@@ -41,7 +41,7 @@ pub use credentials::Client;
 pub use definition::{DefinitionOptions, Grant, SecretOf};
 pub use fault::{Fault, RetryAfter};
 pub use fleet::DefinedFleet;
-pub use ledger::{Did, GrantType, LedgerEntry, Refusal, Sent};
+pub use ledger::{CALLER_HEADER, Did, GrantType, LedgerEntry, Refusal, Sent};
 pub use model::{Denied, Granted, Model};
 pub use settings::{ClientAuthentication, Rotation, Settings, Successor};
 

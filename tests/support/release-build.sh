@@ -4,4 +4,4 @@
 
 exec cargo build --release --locked -p freshet-cli -p freshet-producer -p freshet-worker -p freshet-tests \
     --bin freshet --bin producer --bin worker \
-    --bin bench --bin bench-provider --bin bench-floor --bin bench-collector
+    --bin bench --bin bench-provider --bin bench-floor --bin bench-collector "$@"

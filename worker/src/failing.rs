@@ -197,3 +197,28 @@ pub(crate) async fn unusable_row(
     };
     failed(refresher, &subject, Failure::new(class, problem), true).await
 }
+
+/// A refresh that panicked waits like one that failed. What it left behind says what it had done by then, so state and open
+/// call stay as they are. Answers whether the row knows.
+pub(crate) async fn put_off(refresher: &Refresher, message: &RefreshMessage) -> bool {
+    let Some(provider) = refresher.providers.get(&message.provider) else { return false };
+    let Ok(Some(connection)) = refresher.load(provider, message.connection_id).await else { return false };
+    let history = History {
+        failures: connection.failures,
+        grant_failures: connection.grant_failures,
+        rotation: Rotation::None,
+        unknown_since: None,
+    };
+    let subject = Subject {
+        connection_id: message.connection_id,
+        generation: message.generation,
+        history,
+        connection: None,
+        answered_at: None,
+        kept: Some(connection.state),
+        sent: Sent::default(),
+    };
+    let failure = Failure::new(FailureClass::Panicked, "a fault of ours: the worker's log tells where");
+    // Stale: it panicked after its commit, or somebody else was faster.
+    matches!(failed(refresher, &subject, failure, true).await, Outcome::Failed(_) | Outcome::Stale)
+}

@@ -14,6 +14,7 @@ use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
+use crate::failing::put_off;
 use crate::job_span::{JobSpan, of_settlement};
 use crate::refresh::{Refresher, refresh};
 
@@ -85,7 +86,14 @@ async fn outcome(
     let mut is_again = redelivered;
     loop {
         let attempt = AssertUnwindSafe(refresh(refresher, message, is_again)).catch_unwind().await;
-        let outcome = attempt.unwrap_or(Outcome::Panicked);
+        let outcome = match attempt {
+            Ok(outcome) => outcome,
+            // At once it would most likely panic again, and call again before it does.
+            Err(_) => {
+                let put_off = AssertUnwindSafe(put_off(refresher, message)).catch_unwind().await;
+                Outcome::Panicked { is_put_off: put_off.unwrap_or(false) }
+            }
+        };
         let Outcome::Unavailable { detail } = &outcome else { return outcome };
         if shutdown.is_cancelled() {
             return outcome;
@@ -129,7 +137,10 @@ fn tell(outcome: &Outcome) {
         Outcome::Parked => {
             tracing::warn!("the database is away: the answer waits in its queue for another worker")
         }
-        Outcome::Panicked => {
+        Outcome::Panicked { is_put_off: true } => {
+            tracing::error!("the refresh panicked: report this; the row says when it is tried again");
+        }
+        Outcome::Panicked { is_put_off: false } => {
             tracing::error!("the refresh panicked: report this; its message goes back to its queue");
         }
     }

@@ -75,7 +75,7 @@ impl JobSpan {
         let error_type = match outcome {
             Outcome::Failed(failed) => failed.failure.class.as_str(),
             Outcome::Undecodable(error) => error.reason(),
-            Outcome::Unavailable { .. } | Outcome::Panicked => outcome.as_str(),
+            Outcome::Unavailable { .. } | Outcome::Panicked { .. } => outcome.as_str(),
             Outcome::Skipped(skip) => {
                 self.trace.record("freshet.reason", skip.as_str());
                 return;

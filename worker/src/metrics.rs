@@ -95,7 +95,7 @@ impl JobMetrics {
             | Outcome::Undecodable(_)
             | Outcome::Unavailable { .. }
             | Outcome::Parked
-            | Outcome::Panicked => {}
+            | Outcome::Panicked { .. } => {}
         }
     }
 

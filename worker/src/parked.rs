@@ -49,7 +49,7 @@ pub(crate) async fn run_parked(
         let storing = AssertUnwindSafe(store_parked(refresher, &delivery.body)).catch_unwind();
         let outcome = tokio::select! {
             biased;
-            outcome = storing => outcome.unwrap_or(Outcome::Panicked),
+            outcome = storing => outcome.unwrap_or(Outcome::Panicked { is_put_off: false }),
             // Dropped, and so given back.
             () = refresher.last_call.cancelled() => break Ok(()),
         };

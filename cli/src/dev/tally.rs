@@ -87,7 +87,10 @@ impl Tally {
             Outcome::Skipped(_) => counts.skipped += 1,
             Outcome::Stale => counts.stale += 1,
             Outcome::Undecodable(_) => counts.dead_letters += 1,
-            Outcome::Deferred { .. } | Outcome::Unavailable { .. } | Outcome::Parked | Outcome::Panicked => {}
+            Outcome::Deferred { .. }
+            | Outcome::Unavailable { .. }
+            | Outcome::Parked
+            | Outcome::Panicked { .. } => {}
         }
     }
 }

@@ -214,7 +214,7 @@ pub fn events_of(outcome: &Outcome, before: &Before, at: DateTime<Utc>) -> Vec<E
         | Outcome::Undecodable(_)
         | Outcome::Unavailable { .. }
         | Outcome::Parked
-        | Outcome::Panicked => Vec::new(),
+        | Outcome::Panicked { .. } => Vec::new(),
     }
 }
 

@@ -33,11 +33,13 @@ pub enum FailureClass {
     EgressBlocked,
     /// The database refuses the token, for example because it is longer than the column.
     UnstorableToken,
+    /// Our code failed in the middle of a refresh.
+    Panicked,
 }
 
 impl FailureClass {
     /// Every class, for labels and checks.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::InvalidGrant,
         Self::InvalidCredentials,
         Self::InvalidClient,
@@ -50,6 +52,7 @@ impl FailureClass {
         Self::UnreadableSecret,
         Self::EgressBlocked,
         Self::UnstorableToken,
+        Self::Panicked,
     ];
 
     /// The reverse of [`Self::as_str`]; `None` for a word that this version does not know.
@@ -72,6 +75,7 @@ impl FailureClass {
             Self::UnreadableSecret => "unreadable_secret",
             Self::EgressBlocked => "egress_blocked",
             Self::UnstorableToken => "unstorable_token",
+            Self::Panicked => "panicked",
         }
     }
 
@@ -89,7 +93,8 @@ impl FailureClass {
             | Self::AnswerLost
             | Self::UnreadableSecret
             | Self::EgressBlocked
-            | Self::UnstorableToken => false,
+            | Self::UnstorableToken
+            | Self::Panicked => false,
         }
     }
 
@@ -108,7 +113,8 @@ impl FailureClass {
             | Self::Misconfigured
             | Self::UnreadableSecret
             | Self::EgressBlocked
-            | Self::UnstorableToken => false,
+            | Self::UnstorableToken
+            | Self::Panicked => false,
         }
     }
 }

@@ -33,8 +33,12 @@ pub enum Outcome {
     },
     /// The provider answered, MySQL was away, and the process had to end: the answer waits for another worker.
     Parked,
-    /// Our code failed; the message comes again, and becomes a dead letter if it goes on like that.
-    Panicked,
+    /// Our code failed.
+    Panicked {
+        /// Whether the row says when to try again. If not, the message comes again, and becomes a dead letter if it goes on like
+        /// that.
+        is_put_off: bool,
+    },
 }
 
 /// A credential was stored.
@@ -175,7 +179,7 @@ impl Outcome {
             Self::Undecodable(_) => "undecodable",
             Self::Unavailable { .. } => "unavailable",
             Self::Parked => "parked",
-            Self::Panicked => "panicked",
+            Self::Panicked { .. } => "panicked",
         }
     }
 
@@ -187,9 +191,10 @@ impl Outcome {
             | Self::Skipped(_)
             | Self::Failed(_)
             | Self::Deferred { .. }
-            | Self::Parked => Disposition::Acknowledge,
+            | Self::Parked
+            | Self::Panicked { is_put_off: true } => Disposition::Acknowledge,
             Self::Undecodable(error) => Disposition::DeadLetter(error.clone()),
-            Self::Unavailable { .. } | Self::Panicked => Disposition::Requeue,
+            Self::Unavailable { .. } | Self::Panicked { is_put_off: false } => Disposition::Requeue,
         }
     }
 }

@@ -228,7 +228,8 @@ impl RetryPolicy {
             | FailureClass::MalformedAnswer
             | FailureClass::UnreadableSecret
             | FailureClass::EgressBlocked
-            | FailureClass::UnstorableToken => ConnectionState::Active,
+            | FailureClass::UnstorableToken
+            | FailureClass::Panicked => ConnectionState::Active,
         };
         let is_attempt_open = is_effect_unknown && state == ConnectionState::Active;
         let next_attempt_at = match state {

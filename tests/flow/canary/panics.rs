@@ -1,7 +1,6 @@
 //! A panic in the middle of a refresh, with the request in hand.
 
 use anyhow::{Result, ensure};
-use freshet_shared::adapters::rabbitmq::DEAD_LETTER_QUEUE;
 use freshet_shared::domain::lane::Lane;
 use freshet_tests::binaries::Binary;
 use freshet_tests::fleet::{FYND, NewConnection, PATIENCE, TestFleet, VERY};
@@ -18,8 +17,6 @@ async fn a_panic_whose_words_hold_the_request_tells_no_secret() -> Result<()> {
     let mut fleet = TestFleet::found().await?;
     let collector = Collector::start().await?;
     fleet.environment.extend(everything_told(&collector.endpoint()));
-    // A message that panics comes back, until the broker puts it aside.
-    fleet.environment.insert("FRESHET_RABBITMQ__DELIVERY_LIMIT".into(), "2".into());
     for (id, integration_type, input) in [(1, FYND, fynd(1)), (2, VERY, very(2))] {
         let input_fields = Some(input.to_string());
         fleet.add([NewConnection { integration_type, input_fields, ..NewConnection::fynd(id, 300) }]).await?;
@@ -30,9 +27,12 @@ async fn a_panic_whose_words_hold_the_request_tells_no_secret() -> Result<()> {
     let mut worker = worker.start()?;
     let tap = Tap::open(&fleet).await?;
     assert_eq!(fleet.scan(Lane::Urgent).await?.published, 2);
-    eventually("both are put aside", PATIENCE, async || {
-        let aside = fleet.vhost.ready_messages(DEAD_LETTER_QUEUE).await?;
-        ensure!(aside == 2, "{aside} are");
+    eventually("both are put off", PATIENCE, async || {
+        for id in [1, 2] {
+            let ours = fleet.stored(id).await?.ours;
+            let class = ours.and_then(|ours| ours.failure_class);
+            ensure!(class.as_deref() == Some("panicked"), "{id}: {class:?}");
+        }
         Ok(())
     })
     .await?;

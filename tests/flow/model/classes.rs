@@ -201,9 +201,9 @@ async fn every_fault_is_its_class_and_tells_no_secret() -> Result<()> {
     assert!(exchange.entry.is_none());
     classes.insert(failure.class);
 
-    let of_storage = [Class::UnreadableSecret, Class::UnstorableToken];
+    let of_ours = [Class::UnreadableSecret, Class::UnstorableToken, Class::Panicked];
     let missing: Vec<_> =
-        Class::ALL.iter().filter(|class| !classes.contains(class) && !of_storage.contains(class)).collect();
+        Class::ALL.iter().filter(|class| !classes.contains(class) && !of_ours.contains(class)).collect();
     assert!(missing.is_empty(), "no row comes to {missing:?}");
     Ok(())
 }

@@ -2,6 +2,9 @@
 
 use chrono::{DateTime, Utc};
 
+/// In which a test lets its processes say who they are.
+pub const CALLER_HEADER: &str = "x-caller";
+
 /// One request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LedgerEntry {
@@ -11,6 +14,8 @@ pub struct LedgerEntry {
     pub at_once: usize,
     /// Whose it was: the account of the refresh token, else the client's id. `None` if neither is known to the model.
     pub account: Option<String>,
+    /// Who called, where it says so in the header [`CALLER_HEADER`].
+    pub caller: Option<String>,
     /// The grant type, where it is one that the model knows.
     pub grant_type: Option<GrantType>,
     /// The serial number of the refresh token that it presented, where the model has made it.

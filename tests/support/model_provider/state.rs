@@ -8,7 +8,7 @@ use super::PATH;
 use super::answer::Answer;
 use super::credentials::Client;
 use super::fault::Fault;
-use super::ledger::{Did, GrantType, LedgerEntry, Refusal, Sent};
+use super::ledger::{CALLER_HEADER, Did, GrantType, LedgerEntry, Refusal, Sent};
 use super::model::{Denied, Granted, Model};
 use super::request::{Form, Request};
 use super::script::Scripts;
@@ -23,6 +23,8 @@ struct Shared {
     model: Model,
     scripts: Scripts,
     ledger: Vec<LedgerEntry>,
+    /// Its entries that are not settled yet.
+    pending: usize,
 }
 
 /// What is to be done about a request that the model has dealt with.
@@ -35,8 +37,12 @@ pub(super) struct Planned {
 
 impl State {
     pub(super) fn new(settings: Settings) -> Self {
-        let shared =
-            Shared { model: Model::new(settings.clone()), scripts: Scripts::default(), ledger: Vec::new() };
+        let shared = Shared {
+            model: Model::new(settings.clone()),
+            scripts: Scripts::default(),
+            ledger: Vec::new(),
+            pending: 0,
+        };
         Self { settings, shared: Mutex::new(shared) }
     }
 
@@ -60,11 +66,11 @@ impl State {
     pub(super) fn take(&self, request: &Request) -> Planned {
         let now = self.now();
         let mut shared = self.lock();
-        let under_way = shared.ledger.iter().filter(|entry| entry.sent == Sent::Pending).count();
         let mut entry = LedgerEntry {
             arrived_at: now,
-            at_once: under_way + 1,
+            at_once: shared.pending + 1,
             account: None,
+            caller: request.header(CALLER_HEADER).map(str::to_owned),
             grant_type: None,
             presented: None,
             client_secret: None,
@@ -83,12 +89,15 @@ impl State {
             edit.apply(&mut answer);
         }
         shared.ledger.push(entry);
+        shared.pending += 1;
         Planned { place: shared.ledger.len() - 1, answer, fault }
     }
 
     /// Writes down what the caller got to see.
     pub(super) fn sent(&self, place: usize, sent: Sent) {
-        self.lock().ledger[place].sent = sent;
+        let mut shared = self.lock();
+        let before = std::mem::replace(&mut shared.ledger[place].sent, sent);
+        shared.pending -= usize::from(before == Sent::Pending && sent != Sent::Pending);
     }
 
     /// A test that fails by a panic while it holds the lock leaves everything whole.

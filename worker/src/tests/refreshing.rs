@@ -1,16 +1,26 @@
 //! What one message comes to.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use async_trait::async_trait;
 use chrono::TimeDelta;
+use freshet_shared::adapters::embedded::queue::InProcessQueue;
 use freshet_shared::domain::connection::{ConnectionState, Generation};
 use freshet_shared::domain::failure::FailureClass;
 use freshet_shared::domain::lane::Lane;
 use freshet_shared::domain::outcome::{Cached, Disposition, Outcome, Skip};
+use freshet_shared::domain::provider::answer::ProviderAnswer;
 use freshet_shared::domain::provider::catalogue::Providers;
+use freshet_shared::domain::provider::request::ProviderRequest;
 use freshet_shared::ports::cache::Cache;
 use freshet_shared::ports::clock::Clock;
-use freshet_shared::ports::provider::CallError;
+use freshet_shared::ports::provider::{CallError, ProviderCaller};
+use freshet_shared::ports::queue::{Consumer, Outgoing, Publisher};
+use tokio_util::sync::CancellationToken;
 
 use super::{Bench, message, noon};
+use crate::job::handle;
 use crate::refresh::refresh;
 
 #[tokio::test]
@@ -326,9 +336,45 @@ async fn another_definition_is_a_reason_to_ask_again() {
     refresh(&bench.refresher, &message(1, 0, Lane::Early), false).await;
     let other = Providers::new(&[], &settings).unwrap();
     let mut bench = bench;
-    std::sync::Arc::get_mut(&mut bench.refresher).unwrap().providers = other;
+    Arc::get_mut(&mut bench.refresher).unwrap().providers = other;
     bench.clock.advance(TimeDelta::minutes(16));
     bench.grant("new");
     let outcome = refresh(&bench.refresher, &message(1, 0, Lane::Early), false).await;
     assert_eq!(outcome.as_str(), "refreshed");
+}
+
+/// Fails as no code of ours may.
+struct Panicking(AtomicU32);
+
+#[async_trait]
+impl ProviderCaller for Panicking {
+    async fn call(&self, _: &ProviderRequest) -> Result<ProviderAnswer, CallError> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        panic!("on purpose")
+    }
+}
+
+#[tokio::test]
+async fn a_refresh_that_panics_is_put_off_and_its_provider_called_once_for_each_plan() {
+    let mut bench = Bench::new().await;
+    bench.add(1, 20).await;
+    let caller = Arc::new(Panicking(AtomicU32::new(0)));
+    Arc::get_mut(&mut bench.refresher).unwrap().caller = caller.clone();
+    let queue = InProcessQueue::new();
+    for plan in 1..=3 {
+        let message = message(1, 0, Lane::Early);
+        queue.publish(&[Outgoing { message, pool: "shared".into(), context: Default::default() }]).await;
+        let delivery = queue.consumer().next().await.unwrap();
+        let report = handle(&bench.refresher, delivery, &CancellationToken::new()).await;
+        assert_eq!(report.outcome, Outcome::Panicked { is_put_off: true });
+        let loaded = bench.load(1).await;
+        assert_eq!((loaded.failures, loaded.state), (plan, ConnectionState::Active));
+        let next = loaded.next_attempt_at.unwrap();
+        assert!(next > bench.clock.now());
+        assert_eq!(caller.0.load(Ordering::SeqCst), plan);
+        // The mark of a call that nobody finished runs out, too.
+        bench.clock.advance((next - bench.clock.now()).max(TimeDelta::seconds(75)));
+    }
+    let depth = queue.depth();
+    assert_eq!((depth.ready, depth.unacknowledged), (0, 0), "nothing was given back");
 }

@@ -190,7 +190,7 @@ fn what_changes_nothing_is_not_told() {
         Outcome::Unavailable { detail: "away".into() },
         Outcome::Deferred { until: noon(), reason: "limited" },
         Outcome::Parked,
-        Outcome::Panicked,
+        Outcome::Panicked { is_put_off: true },
     ];
     for outcome in outcomes {
         assert!(kinds(&outcome, &Before { failures: 2, ..before() }).is_empty(), "{outcome:?}");

@@ -25,6 +25,7 @@ async fn every_request_is_told_in_order_and_no_secret_is() {
         arrived_at: ledger[0].arrived_at,
         at_once: 1,
         account: Some("shop".into()),
+        caller: None,
         grant_type: Some(GrantType::RefreshToken),
         presented: Some(1),
         client_secret: Some(0),

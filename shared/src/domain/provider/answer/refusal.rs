@@ -98,7 +98,8 @@ fn advice(class: FailureClass) -> &'static str {
         FailureClass::Network
         | FailureClass::AnswerLost
         | FailureClass::UnreadableSecret
-        | FailureClass::UnstorableToken => "see its log",
+        | FailureClass::UnstorableToken
+        | FailureClass::Panicked => "see its log",
     }
 }
 

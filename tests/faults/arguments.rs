@@ -4,9 +4,11 @@ use clap::Parser;
 
 /// Lets a fleet work while everything that it stands on fails, and looks for what must never happen.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "chaos")]
+// What is said last counts.
+#[command(name = "chaos", args_override_self = true)]
 pub(crate) struct Arguments {
-    /// Connections that come due, each once.
+    /// Connections that come due, each once, spread over all that happens. Each absence of the broker by `--broker-seconds`
+    /// adds 200, so that there is work to go on with.
     #[arg(long, default_value_t = 600)]
     pub(crate) jobs: i64,
     /// Worker processes.
@@ -21,7 +23,7 @@ pub(crate) struct Arguments {
     /// Workers that stand still, by SIGSTOP and SIGCONT.
     #[arg(long, default_value_t = 1)]
     pub(crate) worker_stops: u32,
-    /// For how many seconds each of them does.
+    /// For how many seconds each of them does, while the others go on.
     #[arg(long, default_value_t = 3)]
     pub(crate) stop_seconds: u64,
     /// Producers killed by SIGKILL.
@@ -42,6 +44,9 @@ pub(crate) struct Arguments {
     /// Disturbances of the network between the processes and one of the servers.
     #[arg(long, default_value_t = 3)]
     pub(crate) network_faults: u32,
+    /// How many milliseconds pass at most between two of all these, beside the tenth of a second that always does.
+    #[arg(long, default_value_t = 700)]
+    pub(crate) pace: u64,
     /// How many of a hundred first attempts fail at the provider.
     #[arg(long, default_value_t = 30)]
     pub(crate) first_failures: u64,

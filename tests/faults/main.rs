@@ -2,12 +2,15 @@
 //! works; and an oracle that then compares the provider's ledger with the database, the cache and the queues.
 #![forbid(unsafe_code)]
 
+mod again;
 mod arguments;
 mod events;
+mod freezer;
 mod mischief;
 mod oracle;
 mod proxy;
 mod stage;
+mod supply;
 mod table;
 #[cfg(test)]
 mod tests;

@@ -7,18 +7,18 @@ use anyhow::{Context, Result};
 use chrono::{DateTime, TimeDelta, Utc};
 use freshet_tests::fleet::now;
 use freshet_tests::waiting::eventually;
-use nix::sys::signal::Signal;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
+use crate::again::Again;
 use crate::arguments::Arguments;
-use crate::events::{Event, Whom};
+use crate::events::{Event, What, Whom};
+use crate::freezer::Freezer;
 use crate::proxy::Mode;
 use crate::stage::Stage;
-use crate::troupe::Troupe;
+use crate::supply::Supply;
+use crate::troupe::{End, Troupe};
 
-/// Connections that are added together.
-const WAVE: i64 = 200;
 /// A fleet that has not called by then does not come back by itself.
 const RESUMES_WITHIN: Duration = Duration::from_secs(120);
 /// Producers: one scans, and another stands by.
@@ -27,18 +27,29 @@ const PRODUCERS: usize = 2;
 /// What was done.
 #[derive(Debug, Default)]
 pub(crate) struct Done {
+    /// Connections that came due.
+    pub(crate) jobs: i64,
     /// Kinds of mischief, and how often each happened.
     pub(crate) counts: Vec<(&'static str, u32)>,
     /// All that hit somebody.
     pub(crate) events: Vec<Event>,
-    /// Processes that did not end in good order when they were asked to, or gave back what they had begun.
-    pub(crate) bad_ends: Vec<String>,
+    /// Processes that were asked to end.
+    pub(crate) ends: Vec<End>,
+    /// Messages that came again although they had been done.
+    pub(crate) came_again: Vec<Again>,
     /// How long after the broker's return the first refresh was made, each time.
     pub(crate) resumed_in: Vec<Duration>,
     /// Processes that ended by themselves.
     pub(crate) gave_up: u32,
     /// How long the fleet took to recover at the end; `None` if it did not.
     pub(crate) recovered_in: Option<Duration>,
+}
+
+/// Who is hit.
+struct Cast {
+    workers: Troupe,
+    producers: Troupe,
+    freezer: Freezer,
 }
 
 /// One deed.
@@ -95,8 +106,11 @@ impl Deed {
 
 /// Lets the fleet work through all of it.
 pub(crate) async fn play(stage: &mut Stage, arguments: &Arguments) -> Result<Done> {
-    let mut producers = Troupe::start("producer", PRODUCERS, stage)?;
-    let mut workers = Troupe::start("worker", arguments.workers, stage)?;
+    let mut cast = Cast {
+        producers: Troupe::start("producer", PRODUCERS, stage)?,
+        workers: Troupe::start("worker", arguments.workers, stage)?,
+        freezer: Freezer::default(),
+    };
     let mut done = Done::default();
     let mut deeds: Vec<Deed> = Deed::ALL
         .into_iter()
@@ -104,37 +118,54 @@ pub(crate) async fn play(stage: &mut Stage, arguments: &Arguments) -> Result<Don
         .collect();
     shuffle(&mut deeds, stage);
     let all = deeds.len();
-    let mut added = 1;
+    let mut supply = Supply::new(arguments.jobs, arguments.first_failures);
+    supply.share(stage, 0, 1).await?;
+    // Whoever is killed while it starts has nothing to lose.
+    called(stage, DateTime::UNIX_EPOCH).await?;
     for (number, deed) in deeds.into_iter().enumerate() {
         // Work comes in as long as there is mischief left, so that none of it hits an idle fleet.
-        let share = i64::try_from((number + 1) * usize::try_from(arguments.jobs)? / all)?;
-        let share = share.max(WAVE.min(arguments.jobs));
-        // What comes due while the broker is away shows when work goes on.
-        let is_long = deed == Deed::KillBroker && arguments.broker_seconds > 0;
-        if is_long {
-            let from = now();
-            stage.rabbitmq.kill()?;
-            sleep(Duration::from_secs(arguments.broker_seconds)).await;
-            add_until(stage, &mut added, share, arguments).await?;
-            let returned = broker_returns(stage).await?;
-            done.events.push(Event::since(from, "broker away", Whom::Everyone));
-            done.resumed_in.push(resumed(stage, returned).await?);
+        supply.share(stage, number + 1, all).await?;
+        if deed == Deed::KillBroker && arguments.broker_seconds > 0 {
+            be_without_broker(stage, &mut supply, arguments, &mut done).await?;
         } else {
-            add_until(stage, &mut added, share, arguments).await?;
-            sleep(Duration::from_millis(100 + stage.draw(700))).await;
-            commit(deed, stage, &mut workers, &mut producers, arguments, &mut done).await?;
+            sleep(Duration::from_millis(100 + stage.draw(arguments.pace.max(1)))).await;
+            commit(deed, stage, &mut cast, arguments, &mut done).await?;
         }
-        revive(&mut workers, &mut producers, &mut done)?;
+        done.events.extend(cast.freezer.thaw_due(&cast.workers)?);
+        revive(&mut cast, &mut done).await?;
     }
-    add_until(stage, &mut added, arguments.jobs, arguments).await?;
+    supply.share(stage, 1, 1).await?;
+    while cast.freezer.len() > 0 {
+        done.events.extend(cast.freezer.thaw_next(&cast.workers).await?);
+    }
     for deed in Deed::ALL {
         done.counts.push((deed.name(), deed.ordered(arguments)));
     }
-    let recovered_in = recover(stage, arguments, &mut workers, &mut producers, &mut done).await?;
-    done.recovered_in = recovered_in;
-    done.bad_ends.extend(workers.dismiss().await);
-    done.bad_ends.extend(producers.dismiss().await);
+    done.jobs = supply.added();
+    done.recovered_in = recover(stage, arguments, &mut cast, &mut done).await?;
+    let Cast { mut workers, mut producers, .. } = cast;
+    done.ends.extend(workers.dismiss().await);
+    done.ends.extend(producers.dismiss().await);
+    done.came_again = workers.came_again;
     Ok(done)
+}
+
+/// Keeps the broker away for as long as was ordered, and times how long the fleet takes to work again. What comes due
+/// meanwhile shows when it does.
+async fn be_without_broker(
+    stage: &mut Stage,
+    supply: &mut Supply,
+    arguments: &Arguments,
+    done: &mut Done,
+) -> Result<()> {
+    let from = now();
+    stage.rabbitmq.kill()?;
+    sleep(Duration::from_secs(arguments.broker_seconds)).await;
+    supply.wave(stage).await?;
+    let returned = broker_returns(stage).await?;
+    done.events.push(Event::since(from, What::BrokerAway, Whom::Everyone));
+    done.resumed_in.push(resumed(stage, returned).await?);
+    Ok(())
 }
 
 /// Starts the broker again; answers when it took the first connection.
@@ -152,32 +183,26 @@ async fn broker_returns(stage: &mut Stage) -> Result<DateTime<Utc>> {
 
 /// How long after the broker's return the provider was called again.
 async fn resumed(stage: &Stage, returned: DateTime<Utc>) -> Result<Duration> {
-    let called = eventually("somebody calls a provider again", RESUMES_WITHIN, async || {
-        stage.called_after(returned).context("nobody does")
-    })
-    .await?;
+    let called = called(stage, returned).await?;
     Ok((called - returned).to_std().unwrap_or_default())
 }
 
-/// Whoever ended by itself takes what it had with it.
-fn revive(workers: &mut Troupe, producers: &mut Troupe, done: &mut Done) -> Result<()> {
-    let ended = workers.revive()?;
-    done.gave_up += u32::try_from(ended.len() + producers.revive()?.len())?;
-    // When is not known; it was looked at after the last deed.
-    let since = now() - TimeDelta::seconds(10);
-    done.events.extend(ended.into_iter().map(|who| Event::since(since, "worker gave up", Whom::Worker(who))));
-    Ok(())
+/// Waits until the provider has been called after this moment; answers when.
+async fn called(stage: &Stage, moment: DateTime<Utc>) -> Result<DateTime<Utc>> {
+    eventually("somebody calls a provider", RESUMES_WITHIN, async || {
+        stage.called_after(moment).context("nobody does")
+    })
+    .await
 }
 
-async fn add_until(stage: &mut Stage, added: &mut i64, until: i64, arguments: &Arguments) -> Result<()> {
-    while *added <= until {
-        let end = (*added + WAVE).min(arguments.jobs + 1);
-        stage.add(*added..end, arguments.first_failures).await?;
-        *added = end;
-        if *added > arguments.jobs {
-            break;
-        }
-    }
+/// Whoever ended by itself takes what it had with it.
+async fn revive(cast: &mut Cast, done: &mut Done) -> Result<()> {
+    let ended = cast.workers.revive().await?;
+    done.gave_up += u32::try_from(ended.len() + cast.producers.revive().await?.len())?;
+    // When is not known; it was looked at after the last deed.
+    let since = now() - TimeDelta::seconds(10);
+    let event = |who| Event::since(since, What::WorkerGaveUp, Whom::Worker(who));
+    done.events.extend(ended.into_iter().map(event));
     Ok(())
 }
 
@@ -188,52 +213,58 @@ fn shuffle(deeds: &mut [Deed], stage: &Stage) {
     }
 }
 
+/// One of these places.
+fn one_of(places: &[usize], stage: &Stage) -> Result<usize> {
+    let drawn = usize::try_from(stage.draw(places.len() as u64))?;
+    places.get(drawn).copied().context("nobody is left who could be hit")
+}
+
 async fn commit(
     deed: Deed,
     stage: &mut Stage,
-    workers: &mut Troupe,
-    producers: &mut Troupe,
+    cast: &mut Cast,
     arguments: &Arguments,
     done: &mut Done,
 ) -> Result<()> {
-    let place =
-        |stage: &Stage, troupe: &Troupe| usize::try_from(stage.draw(troupe.len() as u64)).unwrap_or(0);
     let from = now();
+    let Cast { workers, producers, freezer } = cast;
     let (what, whom) = match deed {
         Deed::KillWorker => {
-            let place = place(stage, workers);
-            ("worker killed", Whom::Worker(workers.kill(place).await?))
+            let place = one_of(&workers.places_without(&[]), stage)?;
+            (What::WorkerKilled, Whom::Worker(workers.kill(place).await?))
         }
         Deed::TerminateWorker => {
             // No reason for a second call: what it had begun it had to end.
-            let place = place(stage, workers);
-            done.bad_ends.extend(workers.terminate(place).await?);
+            let place = one_of(&workers.places_without(&freezer.names()), stage)?;
+            done.ends.push(workers.terminate(place).await?);
             return Ok(());
         }
         Deed::StopWorker => {
-            let place = place(stage, workers);
-            let who = workers.signal(place, Signal::SIGSTOP)?;
-            sleep(Duration::from_secs(arguments.stop_seconds)).await;
-            workers.signal(place, Signal::SIGCONT)?;
-            ("worker stood still", Whom::Worker(who))
+            // Somebody has to work.
+            while freezer.len() * 2 >= arguments.workers.max(2) {
+                done.events.extend(freezer.thaw_next(workers).await?);
+            }
+            let place = one_of(&workers.places_without(&freezer.names()), stage)?;
+            freezer.freeze(workers, place, Duration::from_secs(arguments.stop_seconds))?;
+            return Ok(());
         }
         Deed::KillProducer => {
             // No reason either: what it has published is claimed.
-            let place = place(stage, producers);
+            let place = one_of(&producers.places_without(&[]), stage)?;
             producers.kill(place).await?;
             return Ok(());
         }
         Deed::KillBroker => {
             stage.rabbitmq.restart().await?;
-            ("broker away", Whom::Everyone)
+            (What::BrokerAway, Whom::Everyone)
         }
         Deed::KillDatabase => {
             stage.mariadb.restart().await?;
-            ("database away", Whom::Everyone)
+            (What::DatabaseAway, Whom::Everyone)
         }
         Deed::KillRedis => {
             stage.redis.restart().await?;
-            ("Redis away", Whom::Everyone)
+            (What::RedisAway, Whom::Everyone)
         }
         Deed::Network => {
             let mode = [Mode::Slow(Duration::from_millis(200)), Mode::Reset, Mode::HalfOpen, Mode::BlackHole];
@@ -244,7 +275,7 @@ async fn commit(
                 sleep(Duration::from_secs(2 + stage.draw(4))).await;
                 proxy.set(Mode::Open);
             }
-            ("network failing", Whom::Everyone)
+            (What::NetworkFailing, Whom::Everyone)
         }
     };
     done.events.push(Event::since(from, what, whom));
@@ -255,8 +286,7 @@ async fn commit(
 async fn recover(
     stage: &Stage,
     arguments: &Arguments,
-    workers: &mut Troupe,
-    producers: &mut Troupe,
+    cast: &mut Cast,
     done: &mut Done,
 ) -> Result<Option<Duration>> {
     const LEFT: &str = "SELECT COUNT(*) FROM ie_appinstall_connection k LEFT JOIN token_refresh r \
@@ -266,7 +296,7 @@ async fn recover(
     const IN_A_ROW: u32 = 8;
     let (begun, mut well) = (Instant::now(), 0);
     while begun.elapsed() < Duration::from_secs(arguments.patience) {
-        revive(workers, producers, done)?;
+        revive(cast, done).await?;
         let left = stage.number(LEFT).await?;
         well = if left == 0 && stage.is_drained().await? { well + 1 } else { 0 };
         if well == IN_A_ROW {

@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use anyhow::Result;
+use chrono::{DateTime, Utc};
 use fred::interfaces::KeysInterface;
 use freshet_tests::model_provider::{Did, LedgerEntry};
 
+use crate::again::Again;
 use crate::events::{Event, Whom};
 use crate::mischief::Done;
 use crate::stage::{Stage, account_of, kind_of};
@@ -18,6 +20,10 @@ pub(crate) struct Verdict {
     pub(crate) calls: u64,
     /// Second calls of a connection, by what explains them.
     pub(crate) explained: BTreeMap<&'static str, u64>,
+    /// Messages that came again although they had been done, by what explains that.
+    pub(crate) came_again: BTreeMap<&'static str, u64>,
+    /// Processes that did not end in good order, because there was no database meanwhile.
+    pub(crate) excused_ends: u64,
     /// Strict connections whose answer died with its worker.
     pub(crate) quarantined: u64,
     /// Tokens that Redis lost when it was killed, and that their next refresh writes.
@@ -55,6 +61,11 @@ pub(crate) async fn judge(stage: &Stage, done: &Done) -> Result<Verdict> {
         }
         ledgers.push(ledger);
     }
+    let mut came_again: HashMap<i64, Vec<&Again>> = HashMap::new();
+    for again in &done.came_again {
+        came_again.entry(again.connection_id).or_default().push(again);
+    }
+    let mut done_again = Vec::new();
     let cache = stage.cache().await?;
     for row in rows(stage).await? {
         let (kind, name) = kind_of(row.id);
@@ -67,6 +78,9 @@ pub(crate) async fn judge(stage: &Stage, done: &Done) -> Result<Verdict> {
             spent.push(who.clone());
         }
         explain(&who, calls, done, &mut verdict, &mut unexplained);
+        for again in came_again.get(&row.id).into_iter().flatten() {
+            explain_again(&who, again, calls, done, &mut verdict, &mut done_again);
+        }
         match (row.generation, row.state.as_str()) {
             (1, "active") => verdict.refreshed += 1,
             (0, "quarantined") if name == "strict" && is_window(calls) => {
@@ -104,6 +118,7 @@ pub(crate) async fn judge(stage: &Stage, done: &Done) -> Result<Verdict> {
     // Without a kill of Redis nothing is missing in it.
     let was_emptied = done.counts.iter().any(|(name, count)| *name == "Redis kills" && *count > 0);
     let missing = (!was_emptied && verdict.uncached > 0).then(|| format!("{} tokens", verdict.uncached));
+    let bad_ends = bad_ends(done, &mut verdict);
     verdict.violations = vec![
         ("lost", lost),
         ("stored twice", twice),
@@ -111,10 +126,11 @@ pub(crate) async fn judge(stage: &Stage, done: &Done) -> Result<Verdict> {
         ("missing in the cache", missing.into_iter().collect()),
         ("spent token presented", spent),
         ("second call unexplained", unexplained),
+        ("done message came again", done_again),
         ("left due", due),
         ("message left over", leftover),
         ("dead letters may be lost", unsafe_dead_letters(stage).await?),
-        ("process did not end well", done.bad_ends.clone()),
+        ("process did not end well", bad_ends),
         ("resumed late", late(&done.resumed_in).into_iter().collect()),
         ("did not recover", done.recovered_in.is_none().then(|| "in time".to_owned()).into_iter().collect()),
     ];
@@ -133,13 +149,9 @@ fn explain(
     for pair in calls.windows(2) {
         let [before, after] = pair else { continue };
         let caller = before.caller.as_deref().unwrap_or_default();
-        let explains = |event: &&Event| event.explains(caller, before.arrived_at, after.arrived_at);
-        let of_worker = |event: &&Event| matches!(event.whom, Whom::Worker(_));
-        let reason = if before.fault.is_some() {
-            Some("the provider failed")
-        } else {
-            let events = || done.events.iter().filter(explains);
-            events().find(of_worker).or_else(|| events().next()).map(|event| event.what)
+        let reason = match before.fault {
+            Some(_) => Some("the provider failed"),
+            None => what_hit(caller, before.arrived_at, after.arrived_at, done),
         };
         match reason {
             Some(reason) => *verdict.explained.entry(reason).or_default() += 1,
@@ -152,6 +164,50 @@ fn explain(
             )),
         }
     }
+}
+
+/// What hit this worker between its call and the next thing that happened to the connection.
+fn what_hit(caller: &str, call: DateTime<Utc>, next: DateTime<Utc>, done: &Done) -> Option<&'static str> {
+    let explains = |event: &&Event| event.explains(caller, call, next);
+    let of_worker = |event: &&Event| matches!(event.whom, Whom::Worker(_));
+    let events = || done.events.iter().filter(explains);
+    events().find(of_worker).or_else(|| events().next()).map(|event| event.what.as_str())
+}
+
+/// A message that was done comes again only if something hit the worker that did it before the broker knew.
+fn explain_again(
+    who: &str,
+    again: &Again,
+    calls: &[LedgerEntry],
+    done: &Done,
+    verdict: &mut Verdict,
+    unexplained: &mut Vec<String>,
+) {
+    let before = calls.iter().rfind(|call| call.arrived_at <= again.at);
+    let caller = before.and_then(|call| call.caller.as_deref()).unwrap_or_default();
+    let reason = before.and_then(|call| what_hit(caller, call.arrived_at, again.at, done));
+    match reason {
+        Some(reason) => *verdict.came_again.entry(reason).or_default() += 1,
+        None => {
+            let at = before.map(|call| call.arrived_at.to_string()).unwrap_or_default();
+            unexplained
+                .push(format!("{who}: done by {caller} at {at}; came to {} at {}", again.to, again.at));
+        }
+    }
+}
+
+/// Those that nothing excuses.
+fn bad_ends(done: &Done, verdict: &mut Verdict) -> Vec<String> {
+    let mut bad = Vec::new();
+    for end in &done.ends {
+        let Some(wrong) = &end.wrong else { continue };
+        if done.events.iter().any(|event| event.excuses(end.asked, end.ended)) {
+            verdict.excused_ends += 1;
+        } else {
+            bad.push(format!("{wrong} (asked at {})", end.asked));
+        }
+    }
+    bad
 }
 
 /// How late is too late, of a hundred times the broker comes back once.

@@ -21,6 +21,7 @@ use freshet_tests::services::{MariaDb, RabbitMq, Redis};
 use freshet_tests::waiting::eventually;
 use sea_orm::{ConnectionTrait, DbBackend, QueryResult, Statement};
 
+use crate::again;
 use crate::arguments::{Arguments, Without};
 use crate::proxy::Proxy;
 
@@ -104,7 +105,7 @@ impl Stage {
             ("FRESHET_RETRY__SHORTEST", "500ms".into()),
             ("FRESHET_RETRY__LONGEST", "5s".into()),
             ("FRESHET_RETRY__RECHECK", "60s".into()),
-            ("FRESHET_TELEMETRY__FILTER", "error".into()),
+            ("FRESHET_TELEMETRY__FILTER", again::FILTER.into()),
         ]
         .into_iter()
         .map(|(name, value)| (name.to_owned(), value))
@@ -233,8 +234,7 @@ impl Stage {
 
     /// When the provider was called first after this moment.
     pub(crate) fn called_after(&self, moment: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        let ledgers = self.models.iter().flat_map(ModelProvider::ledger);
-        ledgers.map(|call| call.arrived_at).filter(|at| *at > moment).min()
+        self.models.iter().filter_map(|model| model.called_after(moment)).min()
     }
 
     /// Messages in all queues: all of them, those that wait, and those in somebody's hands.

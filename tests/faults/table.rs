@@ -15,10 +15,11 @@ const WIDTH: usize = 61;
 #[expect(clippy::print_stdout, reason = "the table is what was asked for")]
 pub(crate) fn print(arguments: &Arguments, done: &Done, verdict: &Verdict, took: Duration) {
     let line = |name: &str, value: String| println!("{name:<36} {value:>24}");
-    let build = if cfg!(debug_assertions) { "debug" } else { "release" };
+    let build = if cfg!(debug_assertions) { "debug" } else { "optimized" };
     let failpoints = if cfg!(feature = "failpoints") { "with failpoints" } else { "as shipped" };
     line("build", format!("{build}, {failpoints}"));
-    line("jobs", arguments.jobs.to_string());
+    line("jobs", done.jobs.to_string());
+    line("workers at once", arguments.workers.to_string());
     line("first attempts failing", format!("{} %", arguments.first_failures));
     for (name, count) in &done.counts {
         line(name, count.to_string());
@@ -29,9 +30,12 @@ pub(crate) fn print(arguments: &Arguments, done: &Done, verdict: &Verdict, took:
         "recovered in",
         done.recovered_in.map_or("never".into(), |time| format!("{:.1} s", time.as_secs_f64())),
     );
-    if let Some(quantiles) = quantiles(&done.resumed_in) {
-        for (name, time) in ["p50", "p99", "longest"].into_iter().zip(quantiles) {
-            line(&format!("broker back to work, {name}"), format!("{:.1} s", time.as_secs_f64()));
+    let ended_in: Vec<Duration> =
+        done.ends.iter().filter_map(|end| (end.ended - end.asked).to_std().ok()).collect();
+    for (what, times) in [("SIGTERM to end", &ended_in), ("broker back to work", &done.resumed_in)] {
+        for (name, time) in ["p50", "p99", "longest"].into_iter().zip(quantiles(times).into_iter().flatten())
+        {
+            line(&format!("{what}, {name}"), format!("{:.1} s", time.as_secs_f64()));
         }
     }
     println!("{}", "-".repeat(WIDTH));
@@ -40,6 +44,10 @@ pub(crate) fn print(arguments: &Arguments, done: &Done, verdict: &Verdict, took:
     for (reason, count) in &verdict.explained {
         line(&format!("called again: {reason}"), count.to_string());
     }
+    for (reason, count) in &verdict.came_again {
+        line(&format!("done, came again: {reason}"), count.to_string());
+    }
+    line("ends without a database, excused", verdict.excused_ends.to_string());
     line("quarantined (the window)", verdict.quarantined.to_string());
     line("lost with Redis", verdict.uncached.to_string());
     println!("{}", "-".repeat(WIDTH));

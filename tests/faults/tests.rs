@@ -28,14 +28,40 @@ async fn a_fleet_under_faults_loses_nothing_and_does_nothing_twice() {
     assert!(ended.stdout.contains("worker kills"), "{}", ended.stdout);
 }
 
+/// Nothing of what is done unless something else is ordered.
+const CALM: [&str; 14] = [
+    "--worker-kills",
+    "0",
+    "--worker-terms",
+    "0",
+    "--worker-stops",
+    "0",
+    "--producer-kills",
+    "0",
+    "--broker-kills",
+    "0",
+    "--database-kills",
+    "0",
+    "--redis-kills",
+    "0",
+];
+
+#[tokio::test]
+async fn work_goes_on_when_a_broker_that_was_away_is_back() {
+    let ordered = ["--jobs", "30", "--network-faults", "0", "--broker-kills", "2", "--broker-seconds", "3"];
+    let ended = chaos(&[&CALM[..], &ordered].concat()).await.with_code(0).unwrap();
+    let timed = |line: &&str| line.starts_with("broker back to work, p99");
+    assert_eq!(ended.stdout.lines().filter(timed).count(), 1, "{}", ended.stdout);
+    // Work of its own for each absence.
+    let jobs = ended.stdout.lines().find(|line| line.starts_with("jobs ")).unwrap();
+    assert!(jobs.ends_with(" 430"), "{jobs}");
+}
+
 #[tokio::test]
 async fn without_safe_dead_letters_the_oracle_objects() {
-    let calm = ["--jobs", "20", "--worker-kills", "1", "--worker-terms", "0", "--worker-stops", "0"];
-    let calm =
-        [&calm[..], &["--producer-kills", "0", "--broker-kills", "0", "--database-kills", "0"]].concat();
-    let calm =
-        [&calm[..], &["--redis-kills", "0", "--network-faults", "0", "--without", "dead-lettering"]].concat();
-    let ended = chaos(&calm).await.with_code(1).unwrap();
+    let ordered =
+        ["--jobs", "20", "--network-faults", "0", "--worker-kills", "1", "--without", "dead-lettering"];
+    let ended = chaos(&[&CALM[..], &ordered].concat()).await.with_code(1).unwrap();
     assert!(ended.stdout.contains("freshet.refresh.shared.urgent.v1"), "{}", ended.stdout);
 }
 
@@ -43,12 +69,8 @@ async fn without_safe_dead_letters_the_oracle_objects() {
 async fn without_the_journal_the_oracle_objects() {
     // Calls that take their time, so that whoever is killed dies with some of them.
     let kills = ["--jobs", "300", "--worker-kills", "8", "--latency", "500", "--first-failures", "0"];
-    let alone =
-        ["--worker-terms", "0", "--worker-stops", "0", "--producer-kills", "0", "--broker-kills", "0"];
-    let alone =
-        [&alone[..], &["--database-kills", "0", "--redis-kills", "0", "--network-faults", "0"]].concat();
-    let ended =
-        chaos(&[&kills[..], &alone[..], &["--without", "journal"]].concat()).await.with_code(1).unwrap();
+    let ordered = ["--network-faults", "0", "--without", "journal"];
+    let ended = chaos(&[&CALM[..], &kills, &ordered].concat()).await.with_code(1).unwrap();
     let found = ended.stdout.lines().find(|line| line.starts_with("spent token presented")).unwrap();
     assert!(!found.ends_with(" 0"), "{}", ended.stdout);
 }

@@ -4,10 +4,13 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use freshet_tests::binaries::{Binary, Process, TestFolder};
+use chrono::{DateTime, Utc};
+use freshet_tests::binaries::{Binary, Ended, Process, TestFolder};
+use freshet_tests::fleet::now;
 use freshet_tests::model_provider::CALLER_HEADER;
 use nix::sys::signal::Signal;
 
+use crate::again::{Again, came_again};
 use crate::stage::Stage;
 
 /// Longer than the workers' own grace period.
@@ -23,6 +26,18 @@ pub(crate) struct Troupe {
     definitions: Vec<(String, String)>,
     members: Vec<Member>,
     started: u32,
+    /// Messages that came to a worker again although they had been done, of those that have ended.
+    pub(crate) came_again: Vec<Again>,
+}
+
+/// A process that was asked to end.
+#[derive(Debug)]
+pub(crate) struct End {
+    pub(crate) asked: DateTime<Utc>,
+    pub(crate) ended: DateTime<Utc>,
+    /// Who, and what is wrong with its end: it was not in good order within its grace period, or it gave back what it had
+    /// begun.
+    pub(crate) wrong: Option<String>,
 }
 
 struct Member {
@@ -42,6 +57,7 @@ impl Troupe {
             definitions: stage.definitions.clone(),
             members: Vec::new(),
             started: 0,
+            came_again: Vec::new(),
         };
         for _ in 0..number {
             let member = troupe.another()?;
@@ -50,9 +66,15 @@ impl Troupe {
         Ok(troupe)
     }
 
-    /// How many there are.
-    pub(crate) fn len(&self) -> usize {
-        self.members.len()
+    /// The places of those who are none of `others`.
+    pub(crate) fn places_without(&self, others: &[&str]) -> Vec<usize> {
+        let is_other = |member: &Member| others.contains(&member.caller.as_str());
+        (0..).zip(&self.members).filter(|(_, member)| !is_other(member)).map(|(place, _)| place).collect()
+    }
+
+    /// Where it is, if it is still there.
+    pub(crate) fn place_of(&self, caller: &str) -> Option<usize> {
+        self.members.iter().position(|member| member.caller == caller)
     }
 
     fn another(&mut self) -> Result<Member> {
@@ -75,17 +97,18 @@ impl Troupe {
     pub(crate) async fn kill(&mut self, place: usize) -> Result<String> {
         let member = self.take(place)?;
         member.process.signal(Signal::SIGKILL)?;
-        let _ = member.process.ended(GRACE).await?;
+        let ended = member.process.ended(GRACE).await?;
+        self.came_again.extend(came_again(&member.caller, &ended));
         Ok(member.caller)
     }
 
-    /// Asks one to end; another takes its place. An error text if it did not end in good order within its grace period, or
-    /// gave back what it had begun.
-    pub(crate) async fn terminate(&mut self, place: usize) -> Result<Option<String>> {
-        Ok(dismissed(self.take(place)?).await)
+    /// Asks one to end; another takes its place.
+    pub(crate) async fn terminate(&mut self, place: usize) -> Result<End> {
+        let member = self.take(place)?;
+        Ok(self.dismissed(member).await)
     }
 
-    /// Lets one stand still; it goes on by [`Self::signal`]. Answers who it is.
+    /// Lets one stand still; it goes on by the same with another signal. Answers who it is.
     pub(crate) fn signal(&self, place: usize, signal: Signal) -> Result<String> {
         let member = self.members.get(place).context("there is no such place")?;
         member.process.signal(signal)?;
@@ -93,15 +116,18 @@ impl Troupe {
     }
 
     /// Those that have ended by themselves are started again, as a supervisor does. Answers who that were.
-    pub(crate) fn revive(&mut self) -> Result<Vec<String>> {
-        let mut ended = Vec::new();
+    pub(crate) async fn revive(&mut self) -> Result<Vec<String>> {
+        let mut gone = Vec::new();
         for place in 0..self.members.len() {
             let member = self.members.get_mut(place).context("there is no such place")?;
             if !member.process.is_running()? {
-                ended.push(self.take(place)?.caller);
+                let member = self.take(place)?;
+                let ended = member.process.ended(GRACE).await?;
+                self.came_again.extend(came_again(&member.caller, &ended));
+                gone.push(member.caller);
             }
         }
-        Ok(ended)
+        Ok(gone)
     }
 
     fn take(&mut self, place: usize) -> Result<Member> {
@@ -110,24 +136,37 @@ impl Troupe {
         Ok(std::mem::replace(member, next))
     }
 
-    /// Ends them all in good order; answers which did not.
-    pub(crate) async fn dismiss(self) -> Vec<String> {
-        let mut failed = Vec::new();
-        for member in self.members {
-            failed.extend(dismissed(member).await);
+    /// Ends them all in good order.
+    pub(crate) async fn dismiss(&mut self) -> Vec<End> {
+        let mut ends = Vec::new();
+        for member in std::mem::take(&mut self.members) {
+            ends.push(self.dismissed(member).await);
         }
-        failed
+        ends
+    }
+
+    async fn dismissed(&mut self, member: Member) -> End {
+        let (caller, asked) = (member.caller, now());
+        let result = member.process.terminate(GRACE).await;
+        let ended = now();
+        let wrong = match result {
+            Err(error) => Some(format!("{caller}: {error:#}")),
+            Ok(ended) => {
+                self.came_again.extend(came_again(&caller, &ended));
+                wrong_with(&caller, &ended)
+            }
+        };
+        End { asked, ended, wrong }
     }
 }
 
-async fn dismissed(member: Member) -> Option<String> {
-    let caller = member.caller;
-    match member.process.terminate(GRACE).await {
-        Err(error) => Some(format!("{caller}: {error:#}")),
-        Ok(ended) if ended.code != Some(0) => Some(format!("{caller}: exit code {:?}", ended.code)),
-        Ok(ended) => {
-            let said = GIVEN_BACK.into_iter().find(|words| ended.stderr.contains(words))?;
-            Some(format!("{caller}: {said}"))
-        }
+fn wrong_with(caller: &str, ended: &Ended) -> Option<String> {
+    // What it complained of last tells why.
+    let last =
+        || ended.stderr.lines().rfind(|line| line.contains("\"ERROR\"")).unwrap_or("no error in its log");
+    if ended.code != Some(0) {
+        return Some(format!("{caller}: exit code {:?}, {}", ended.code, last()));
     }
+    let said = GIVEN_BACK.into_iter().find(|words| ended.stderr.contains(words))?;
+    Some(format!("{caller}: {said}"))
 }

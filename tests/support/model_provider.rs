@@ -31,6 +31,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use chrono::{DateTime, Utc};
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -120,6 +121,11 @@ impl ModelProvider {
     /// Every request so far, in the order in which the model saw them.
     pub fn ledger(&self) -> Vec<LedgerEntry> {
         self.state.ledger()
+    }
+
+    /// When the first request after this moment arrived.
+    pub fn called_after(&self, moment: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        self.state.called_after(moment)
     }
 
     /// The account's requests so far.

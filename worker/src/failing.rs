@@ -65,6 +65,24 @@ impl<'a> Subject<'a> {
         }
     }
 
+    /// What a message is about whose row cannot be read, or is not to be: of a call nothing is known.
+    fn unread(
+        message: &RefreshMessage,
+        failures: u32,
+        grant_failures: u32,
+        kept: Option<ConnectionState>,
+    ) -> Self {
+        Self {
+            connection_id: message.connection_id,
+            generation: message.generation,
+            history: History { failures, grant_failures, rotation: Rotation::None, unknown_since: None },
+            connection: None,
+            answered_at: None,
+            kept,
+            sent: Sent::default(),
+        }
+    }
+
     /// What it failed on; an answer is kept, should it hold the only good refresh token.
     pub(crate) fn having_sent(self, sent: Sent<'a>) -> Self {
         Self { sent, ..self }
@@ -185,16 +203,7 @@ pub(crate) async fn unusable_row(
         }
         error => return Outcome::Unavailable { detail: error.to_string() },
     };
-    let history = History { failures, grant_failures: 0, rotation: Rotation::None, unknown_since: None };
-    let subject = Subject {
-        connection_id: message.connection_id,
-        generation: message.generation,
-        history,
-        connection: None,
-        answered_at: None,
-        kept,
-        sent: Sent::default(),
-    };
+    let subject = Subject::unread(message, failures, 0, kept);
     failed(refresher, &subject, Failure::new(class, problem), true).await
 }
 
@@ -203,21 +212,8 @@ pub(crate) async fn unusable_row(
 pub(crate) async fn put_off(refresher: &Refresher, message: &RefreshMessage) -> bool {
     let Some(provider) = refresher.providers.get(&message.provider) else { return false };
     let Ok(Some(connection)) = refresher.load(provider, message.connection_id).await else { return false };
-    let history = History {
-        failures: connection.failures,
-        grant_failures: connection.grant_failures,
-        rotation: Rotation::None,
-        unknown_since: None,
-    };
-    let subject = Subject {
-        connection_id: message.connection_id,
-        generation: message.generation,
-        history,
-        connection: None,
-        answered_at: None,
-        kept: Some(connection.state),
-        sent: Sent::default(),
-    };
+    let (failures, grant_failures) = (connection.failures, connection.grant_failures);
+    let subject = Subject::unread(message, failures, grant_failures, Some(connection.state));
     let failure = Failure::new(FailureClass::Panicked, "a fault of ours: the worker's log tells where");
     // Stale: it panicked after its commit, or somebody else was faster.
     matches!(failed(refresher, &subject, failure, true).await, Outcome::Failed(_) | Outcome::Stale)

@@ -62,7 +62,7 @@ async fn handle_in_span(
         Err(error) => (None, Outcome::Undecodable(error)),
     };
     span.end(&outcome);
-    tell(&outcome);
+    tell(&outcome, delivery.redelivered);
     reached(Point::AfterCache).await;
     settle(delivery, &outcome).await;
     JobReport {
@@ -109,14 +109,14 @@ async fn outcome(
 }
 
 /// Says once, here, how the job ended.
-fn tell(outcome: &Outcome) {
+fn tell(outcome: &Outcome, redelivered: bool) {
     match outcome {
         Outcome::Refreshed(refreshed) => {
             let lead_s = refreshed.lead.map(|lead| lead.num_seconds());
             let expires_at = refreshed.expires_at.map(|expires_at| expires_at.to_rfc3339());
             tracing::debug!(generation = refreshed.generation.0, expires_at, lead_s, "refreshed");
         }
-        Outcome::Skipped(skip) => tracing::debug!(reason = skip.as_str(), "nothing to do"),
+        Outcome::Skipped(skip) => tracing::debug!(reason = skip.as_str(), redelivered, "nothing to do"),
         Outcome::Deferred { until, reason } => tracing::debug!(%until, reason, "put off"),
         Outcome::Stale => tracing::info!("the connection moved on meanwhile; its newer token stands"),
         Outcome::Failed(failed) => {

@@ -62,6 +62,13 @@ impl State {
         self.lock().ledger.clone()
     }
 
+    /// Asked often, of a ledger that may be long.
+    pub(super) fn called_after(&self, moment: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let shared = self.lock();
+        let newest_first = shared.ledger.iter().rev().map(|entry| entry.arrived_at);
+        newest_first.take_while(|at| *at > moment).last()
+    }
+
     /// Writes the request down and lets the model act, unless a fault stands before it.
     pub(super) fn take(&self, request: &Request) -> Planned {
         let now = self.now();

@@ -49,7 +49,9 @@ async fn every_request_is_told_in_order_and_no_secret_is() {
         sent: Sent::Complete { status: 400 },
         ..common.clone()
     };
-    assert_eq!(ledger, [common, lost, reused]);
+    assert_eq!(ledger, [common.clone(), lost, reused]);
+    assert_eq!(model.called_after(common.arrived_at), Some(later), "the first one after it");
+    assert_eq!(model.called_after(later), None);
     let shown = format!("{ledger:?}");
     for secret in [&first, &second, SECRET] {
         assert!(!shown.contains(secret), "{shown}");

@@ -63,7 +63,11 @@ pub(crate) async fn run_parked(
         settle(delivery, &outcome).await;
     };
     // A broker that hangs takes the messages back by itself.
-    let _ = tokio::time::timeout(LONGEST_STOP, consumer.stop()).await;
+    let stopping = async {
+        consumer.stop().await;
+        consumer.finish().await;
+    };
+    let _ = tokio::time::timeout(LONGEST_STOP, stopping).await;
     ended
 }
 

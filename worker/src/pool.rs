@@ -177,7 +177,10 @@ pub async fn run(
                 report.handled += 1
             }
         };
-        let finished = async { tokio::join!(consumer.stop(), finished) };
+        let finished = async {
+            tokio::join!(consumer.stop(), finished);
+            consumer.finish().await;
+        };
         tokio::pin!(finished);
         if timeout(settings.until_last_call(), &mut finished).await.is_err() {
             last_call.cancel();

@@ -12,6 +12,7 @@ mod consumer;
 mod dead_letters;
 mod events;
 mod headers;
+mod lifeline;
 mod link;
 mod observer;
 mod parking;

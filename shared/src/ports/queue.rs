@@ -100,6 +100,10 @@ pub trait Consumer: Send {
 
     /// Stops to take messages and gives back those that were not handed out.
     async fn stop(&mut self);
+
+    /// After [`Consumer::stop`], once everything that was handed out is settled: waits until the broker has taken that in, so
+    /// that the end of this process undoes none of it.
+    async fn finish(&mut self) {}
 }
 
 /// Consuming cannot go on.

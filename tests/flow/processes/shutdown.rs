@@ -94,3 +94,39 @@ async fn a_second_signal_ends_at_once() -> Result<()> {
     assert!(ended.took < SLOW, "it took {:?}", ended.took);
     finish(fleet, 3).await
 }
+
+#[tokio::test]
+async fn under_load_no_message_of_a_job_that_was_finished_comes_back() -> Result<()> {
+    const CONNECTIONS: i64 = 1_500;
+    let mut fleet = TestFleet::found().await?;
+    fleet.environment.insert("FRESHET_TELEMETRY__FILTER".into(), "info".into());
+    fleet.add((1..=CONNECTIONS).map(|id| NewConnection::fynd(id, 300))).await?;
+    assert_eq!(fleet.scan(Lane::Urgent).await?.published, CONNECTIONS as u64);
+    let mut worker = Binary::new("worker")?.arguments(["run"]).variables(&fleet.environment).start()?;
+    eventually("the worker is in the middle of it", PATIENCE, async || {
+        let calls = fleet.marketplaces.ledger().len();
+        ensure!(calls > 600, "{calls} calls; the worker says:\n{}", worker.stderr());
+        Ok(())
+    })
+    .await?;
+    worker.signal(Signal::SIGTERM)?;
+    worker.ended(PATIENCE).await?.with_code(0)?;
+    let mut not_refreshed = 0;
+    for id in 1..=CONNECTIONS {
+        not_refreshed += u32::from(fleet.stored(id).await?.generation() == 0);
+    }
+    eventually("what was not begun is back in its queue, and nothing else", PATIENCE, async || {
+        let ready: u32 = fleet.vhost.all_ready_messages().await?.values().sum();
+        ensure!(ready == not_refreshed, "{ready} messages for {not_refreshed} connections");
+        Ok(())
+    })
+    .await?;
+    assert!(
+        i64::from(not_refreshed) < CONNECTIONS - 300,
+        "{not_refreshed} are left: calls were not finished"
+    );
+    let next = fleet.worker().await?;
+    next.until_handled(not_refreshed as usize, PATIENCE).await?;
+    next.stop().await?;
+    fleet.dissolve().await
+}

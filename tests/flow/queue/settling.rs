@@ -65,6 +65,31 @@ async fn what_is_acknowledged_together_takes_nothing_along() -> Result<()> {
     vhost.delete_vhost().await
 }
 
+/// More than a quorum queue's client in the broker sends on before it has heard of any of them (32): the rest would be dropped
+/// with the channel.
+const LAST: Range<i64> = 0..2_000;
+
+#[tokio::test]
+async fn what_is_acknowledged_last_is_taken_in_before_the_session_ends() -> Result<()> {
+    let vhost = TestVhost::create().await?;
+    let rabbitmq = broker(vhost.url(), &[POOL])?;
+    publish(&rabbitmq.publisher(), LAST, Lane::Early).await?;
+    let mut consumer = consumer(&rabbitmq, 2_000);
+    let first = next(&mut consumer).await?;
+    let mut others = Vec::new();
+    for _ in LAST.skip(1) {
+        others.push(next(&mut consumer).await?);
+    }
+    consumer.stop().await;
+    // While the first is at work, each of the others needs a frame of its own.
+    try_join_all(others.into_iter().map(|delivery| delivery.settle.acknowledge())).await?;
+    first.settle.acknowledge().await?;
+    consumer.finish().await;
+    drop((consumer, rabbitmq));
+    vhost.until_drained(DEADLINE).await?;
+    vhost.delete_vhost().await
+}
+
 async fn settle((id, delivery): (i64, Delivery)) -> Result<()> {
     match fate(id) {
         Fate::GivenBack => delivery.settle.requeue().await?,

@@ -1,6 +1,7 @@
 //! Acknowledging together: deliveries that follow each other without a gap are acknowledged by one frame.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lapin::Acker;
@@ -8,6 +9,9 @@ use lapin::options::BasicAckOptions;
 use lapin::types::DeliveryTag;
 
 use crate::adapters::grouping::Grouping;
+
+/// Frames that a queue's client in the broker sends on before it has heard of any of them.
+const FEW: usize = 32;
 
 /// One at a time: all of them go over the same wire.
 const FLIGHTS: usize = 1;
@@ -21,7 +25,8 @@ pub(super) struct Acknowledgements {
 
 impl Default for Acknowledgements {
     fn default() -> Self {
-        let ledger = Ledger(Mutex::new(Settled { lowest: 1, above: BTreeSet::new() }));
+        let settled = Mutex::new(Settled { lowest: 1, above: BTreeSet::new() });
+        let ledger = Ledger { settled, frames: AtomicUsize::new(0) };
         Self { grouping: Grouping::new(FLIGHTS, MOST), ledger: Arc::new(ledger) }
     }
 }
@@ -38,6 +43,12 @@ impl Acknowledgements {
     /// the one that gives back one of them.
     pub(super) fn given_back(&self, tag: DeliveryTag) {
         self.ledger.settle(tag);
+        self.ledger.frames.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether so many frames were sent that some of them may be held back inside the broker.
+    pub(super) fn were_many(&self) -> bool {
+        self.ledger.frames.load(Ordering::Relaxed) > FEW
     }
 }
 
@@ -49,12 +60,12 @@ async fn acknowledge_all(
     let mut answers: Vec<lapin::Result<bool>> = Vec::with_capacity(deliveries.len());
     let mut of_row = Ok(false);
     if let Some((_, acker)) = deliveries.iter().find(|(tag, _)| Some(*tag) == last_of_row) {
-        of_row = acker.ack(BasicAckOptions { multiple: true }).await;
+        of_row = ledger.acknowledge(acker, true).await;
     }
     for (tag, acker) in deliveries {
         let answer = match last_of_row {
             Some(last) if tag <= last => of_row.clone(),
-            _ => acker.ack(BasicAckOptions { multiple: false }).await,
+            _ => ledger.acknowledge(&acker, false).await,
         };
         if answer == Ok(true) {
             ledger.settle(tag);
@@ -65,16 +76,25 @@ async fn acknowledge_all(
 }
 
 /// Which deliveries of a channel are in nobody's hands any more. The broker numbers them from 1.
-struct Ledger(Mutex<Settled>);
+struct Ledger {
+    settled: Mutex<Settled>,
+    /// Sent so far.
+    frames: AtomicUsize,
+}
 
 impl Ledger {
+    async fn acknowledge(&self, acker: &Acker, multiple: bool) -> lapin::Result<bool> {
+        self.frames.fetch_add(1, Ordering::Relaxed);
+        acker.ack(BasicAckOptions { multiple }).await
+    }
+
     fn settle(&self, tag: DeliveryTag) {
         self.settled().settle(tag);
     }
 
     fn settled(&self) -> MutexGuard<'_, Settled> {
         // No code that holds it can leave it half changed.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.settled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join_all};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::dead_letters::DeadLetters;
 use super::headers;
+use super::lifeline::Lifeline;
 use super::link::LinkError;
 use super::session::Session;
 use super::settle::Unsettled;
@@ -35,6 +36,8 @@ pub struct RabbitMqConsumer {
     prefetch: Prefetch,
     dead_letters: Arc<DeadLetters>,
     state: State,
+    /// Of the session that was stopped: what was handed out is settled by them.
+    lifelines: Vec<Arc<Lifeline>>,
     consuming: watch::Sender<bool>,
 }
 
@@ -49,7 +52,8 @@ impl RabbitMqConsumer {
     pub(super) fn new(rabbitmq: Arc<RabbitMq>, source: Source, prefetch: Prefetch) -> Self {
         let dead_letters = Arc::new(DeadLetters::new(Arc::clone(&rabbitmq)));
         let state = State::Opening(open(Arc::clone(&rabbitmq), source, prefetch, None).boxed());
-        Self { rabbitmq, source, prefetch, dead_letters, state, consuming: watch::Sender::new(false) }
+        let consuming = watch::Sender::new(false);
+        Self { rabbitmq, source, prefetch, dead_letters, state, lifelines: Vec::new(), consuming }
     }
 
     /// Tells whether there is a session with the broker, as far as [`Consumer::next`] has noticed.
@@ -125,7 +129,19 @@ impl Consumer for RabbitMqConsumer {
 
     async fn stop(&mut self) {
         if let State::Open(session) = self.close("this consumer was stopped".into()) {
-            session.retire().await;
+            self.lifelines = session.retire().await;
+        }
+    }
+
+    async fn finish(&mut self) {
+        let (lifelines, limit) = (mem::take(&mut self.lifelines), self.rabbitmq.operation_timeout);
+        let closed = join_all(lifelines.iter().map(|lifeline| lifeline.close(limit))).await;
+        let mut ended: Result<(), LinkError> = closed.into_iter().collect();
+        if let (Ok(()), Some(lifeline)) = (&ended, lifelines.first()) {
+            ended = lifeline.close_connection(limit).await;
+        }
+        if let Err(error) = ended {
+            warn!(%error, "the broker may not have taken in the last acknowledgements: messages of finished jobs may come again");
         }
     }
 }

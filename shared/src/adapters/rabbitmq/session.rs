@@ -15,6 +15,7 @@ use lapin::Connection;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::lifeline::Lifeline;
 use super::link::LinkError;
 use super::subscription::{Received, Subscription};
 use super::topology::{Route, Source};
@@ -79,11 +80,11 @@ impl Session {
         self.opened.elapsed() < Duration::from_secs(10)
     }
 
-    /// Takes no more messages and gives back those that were not handed out.
-    pub(super) async fn retire(self) {
+    /// Takes no more messages and gives back those that were not handed out. Answers what the others are settled by.
+    pub(super) async fn retire(self) -> Vec<Arc<Lifeline>> {
         let limit = self.rabbitmq.operation_timeout;
         let subscriptions = self.urgent.into_iter().chain(self.early);
-        join_all(subscriptions.map(|subscription| subscription.retire(limit))).await;
+        join_all(subscriptions.map(|subscription| subscription.retire(limit))).await
     }
 
     fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Received, String>> {

@@ -11,8 +11,9 @@ use lapin::{Acker, BasicProperties};
 use tokio::runtime::Handle;
 
 use super::dead_letters::DeadLetters;
+use super::lifeline::Lifeline;
 use super::link::timed;
-use super::subscription::{GIVE_BACK, Lifeline};
+use super::subscription::GIVE_BACK;
 use crate::domain::message::MessageError;
 use crate::ports::queue::{Settle, SettleError};
 

@@ -8,11 +8,11 @@ use futures_util::{FutureExt, StreamExt};
 use lapin::message::Delivery;
 use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions};
 use lapin::types::FieldTable;
-use lapin::{Channel, Connection, Consumer};
+use lapin::{Connection, Consumer};
 use tokio::time::timeout;
 use tracing::debug;
 
-use super::acknowledging::Acknowledgements;
+use super::lifeline::Lifeline;
 use super::link::{LinkError, timed};
 use super::topology::{EXCHANGE, Route};
 use super::{Prefetch, RabbitMq};
@@ -28,14 +28,6 @@ pub(super) struct Subscription {
     destination: Arc<str>,
     deliveries: Consumer,
     lifeline: Arc<Lifeline>,
-}
-
-/// What acknowledgements travel on. Every delivery that is handed out holds it, so that it can be settled after the
-/// consumer has stopped and even after it was dropped.
-pub(super) struct Lifeline {
-    channel: Channel,
-    pub(super) acknowledgements: Acknowledgements,
-    _connection: Arc<Connection>,
 }
 
 /// A message as it comes from the client.
@@ -66,8 +58,7 @@ impl Subscription {
             FieldTable::default(),
         );
         let deliveries = timed(limit, "consume from", queue, consume).await?;
-        let acknowledgements = Acknowledgements::default();
-        let lifeline = Arc::new(Lifeline { channel, acknowledgements, _connection: Arc::clone(connection) });
+        let lifeline = Arc::new(Lifeline::new(channel, queue.into(), Arc::clone(connection)));
         let destination = format!("{EXCHANGE}:{}:{queue}", route.routing_key).into();
         Ok(Self { route: route.clone(), queue: queue.into(), destination, deliveries, lifeline })
     }
@@ -87,9 +78,11 @@ impl Subscription {
         })
     }
 
-    /// Takes no more messages and gives back those that were not handed out.
-    pub(super) async fn retire(mut self, limit: Duration) {
-        let cancel = self.lifeline.channel.basic_cancel(self.deliveries.tag(), BasicCancelOptions::default());
+    /// Takes no more messages and gives back those that were not handed out. Those that were can still be settled by what is
+    /// answered.
+    pub(super) async fn retire(mut self, limit: Duration) -> Arc<Lifeline> {
+        let cancel =
+            self.lifeline.channel().basic_cancel(self.deliveries.tag(), BasicCancelOptions::default());
         let cancelled = timed(limit, "cancel the consumer of", &self.queue, cancel).await;
         if let Err(error) = &cancelled {
             // Then the connection is most likely gone, and the broker gives the messages back by itself.
@@ -102,9 +95,11 @@ impl Subscription {
         } {
             let given_back =
                 timed(limit, "give back a message of", &self.queue, delivery.nack(GIVE_BACK)).await;
-            if let Err(error) = given_back {
-                debug!(%error, "a message comes back only with the connection's end");
+            match given_back {
+                Ok(_) => self.lifeline.acknowledgements.given_back(delivery.delivery_tag),
+                Err(error) => debug!(%error, "a message comes back only with the connection's end"),
             }
         }
+        self.lifeline
     }
 }

@@ -1,9 +1,11 @@
 //! What it costs to find what is due among many that are not, and to claim and publish it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use chrono::TimeDelta;
+use freshet_producer::census::Census;
 use freshet_producer::leadership::Leadership;
 use freshet_producer::scan::Target;
 use freshet_shared::adapters::system::SystemClock;
@@ -33,7 +35,8 @@ dead; all are enrolled. 5,000 connections, spread over the table, are due. A pag
 1 GiB (4 GiB for the larger table) in memory.
 
 Claiming and publishing is a whole `producer once` over 20,000 due connections: find, enrol, claim, publish with confirms, \
-write down. Bare lapin publishes as many messages of the same kind to the same queue with confirms, and does nothing else.";
+write down. A census counts all of them by \
+expiry and state, for the metrics. Bare lapin publishes as many messages of the same kind to the same queue with confirms, and does nothing else.";
 
 pub(super) async fn measure(scale: &Scale) -> Result<Measured> {
     let sizes = [scale.pick(1_000_000, 100_000), scale.pick(10_000_000, 1_000_000)];
@@ -43,6 +46,7 @@ pub(super) async fn measure(scale: &Scale) -> Result<Measured> {
     let mut urgent = [Vec::new(), Vec::new()];
     let mut early = [Vec::new(), Vec::new()];
     let mut idle = [Vec::new(), Vec::new()];
+    let mut counted = [Vec::new(), Vec::new()];
     let (mut published, mut bare) = (Vec::new(), Vec::new());
     for _ in 0..scale.runs {
         for (index, (stage, size)) in stages.into_iter().zip(sizes).enumerate() {
@@ -52,6 +56,7 @@ pub(super) async fn measure(scale: &Scale) -> Result<Measured> {
             early[index].push(page(stage, Due::Expiring(TimeDelta::minutes(30))).await?);
             stage.let_be_due(DUE, size, "INTERVAL 150 MINUTE").await?;
             idle[index].push(nothing_due(stage).await?);
+            counted[index].push(census(stage, size).await?);
         }
         let count = scale.pick(20_000, 5_000);
         small.let_be_due(count, sizes[0], "INTERVAL 5 MINUTE").await?;
@@ -70,6 +75,8 @@ pub(super) async fn measure(scale: &Scale) -> Result<Measured> {
         add("page of 1,000 due, urgent lane", &urgent[index]);
         add("page of 1,000 due, early lane", &early[index]);
         add("urgent, early and retry scan with nothing due", &idle[index]);
+        let name = format!("census, {size} connections");
+        figures.push(Figure::new(name, "s", counted[index].clone()));
     }
     figures.push(Figure::new("found, claimed and published", "/s", published.clone()));
     figures.push(Figure::new("published by bare lapin with confirms", "/s", bare.clone()));
@@ -124,6 +131,23 @@ async fn nothing_due(stage: &Stage) -> Result<f64> {
         times.push(milliseconds(started.elapsed()));
     }
     Ok(Figure::new("", "", times).median())
+}
+
+/// Seconds that it takes to count all of them for the metrics.
+async fn census(stage: &Stage, connections: u64) -> Result<f64> {
+    let configuration = stage.configuration()?;
+    let census = Census {
+        store: Arc::new(stage.store.clone()),
+        providers: configuration.providers()?,
+        windows: configuration.scan.windows(),
+        clock: Arc::new(SystemClock),
+        every: configuration.monitoring.census_every,
+    };
+    let counted = census.take().await?;
+    let all: u64 = counted.connections.values().flatten().sum();
+    // Nine of ten are active; inactive ones are not counted.
+    ensure!((all as f64 / connections as f64 - 0.9).abs() < 0.01, "{all} of {connections} were counted");
+    Ok(counted.took.as_secs_f64())
 }
 
 /// Connections per second.

@@ -102,7 +102,7 @@ async fn under_load_no_message_of_a_job_that_was_finished_comes_back() -> Result
     fleet.environment.insert("FRESHET_TELEMETRY__FILTER".into(), "info".into());
     fleet.add((1..=CONNECTIONS).map(|id| NewConnection::fynd(id, 300))).await?;
     assert_eq!(fleet.scan(Lane::Urgent).await?.published, CONNECTIONS as u64);
-    let mut worker = Binary::new("worker")?.arguments(["run"]).variables(&fleet.environment).start()?;
+    let worker = Binary::new("worker")?.arguments(["run"]).variables(&fleet.environment).start()?;
     eventually("the worker is in the middle of it", PATIENCE, async || {
         let calls = fleet.marketplaces.ledger().len();
         ensure!(calls > 600, "{calls} calls; the worker says:\n{}", worker.stderr());
@@ -110,7 +110,8 @@ async fn under_load_no_message_of_a_job_that_was_finished_comes_back() -> Result
     })
     .await?;
     worker.signal(Signal::SIGTERM)?;
-    worker.ended(PATIENCE).await?.with_code(0)?;
+    let ended = worker.ended(PATIENCE).await?.with_code(0)?;
+    assert!(!ended.stderr.contains("may come again"), "{}", ended.stderr);
     let mut not_refreshed = 0;
     for id in 1..=CONNECTIONS {
         not_refreshed += u32::from(fleet.stored(id).await?.generation() == 0);

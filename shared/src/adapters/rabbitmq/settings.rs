@@ -10,6 +10,11 @@ use crate::domain::secret::Secret;
 /// With the longest queue name still a consumer tag, which may have 255 bytes.
 const LONGEST_CONNECTION_NAME: usize = 128;
 
+/// The longest frame, in bytes, where the URL does not say `frame_max`. The client keeps room for 32 of them in each direction of
+/// a connection, which are 8 MiB at the broker's own 128 KiB; a message has some hundred bytes, and a longer one goes in parts.
+/// RabbitMQ 4 asks for 8 KiB at least.
+const FRAME_MAX: u32 = 16 * 1024;
+
 /// How to reach and use a broker.
 pub struct RabbitMqSettings {
     /// `amqp://user:password@host:5672/vhost`, or `amqps`.
@@ -110,6 +115,7 @@ impl RabbitMqSettings {
             uri.vhost = "/".into();
         }
         uri.query.heartbeat = Some(self.heartbeat_seconds()?);
+        uri.query.frame_max.get_or_insert(FRAME_MAX);
         Ok(uri)
     }
 
@@ -152,6 +158,7 @@ mod tests {
             );
             assert_eq!(uri.authority.userinfo.password, "p@ss");
             assert_eq!(uri.query.heartbeat, Some(10));
+            assert_eq!(uri.query.frame_max, Some(FRAME_MAX));
         }
     }
 

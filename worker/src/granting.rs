@@ -120,6 +120,7 @@ async fn ask(
                 grant: connection.grant_fingerprint(),
                 sent_at,
                 answered_at: refresher.clock.now(),
+                unknown_since,
                 observed: connection.lifetime,
                 answer,
             };

@@ -134,7 +134,8 @@ async fn store_answer(
     match read {
         Ok((grant, input)) => store_grant(refresher, provider, connection, &input, grant, sent).await,
         Err(failure) => {
-            let since = failure.may_have_spent.then_some(answer.sent_at);
+            // What an earlier call did is not known better because this one was answered.
+            let since = answer.unknown_since.or(failure.may_have_spent.then_some(answer.sent_at));
             let subject = Subject::of(connection, provider.rotation(), since);
             failed(refresher, &subject.having_sent(sent), failure, true).await
         }

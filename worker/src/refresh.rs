@@ -181,7 +181,7 @@ async fn attempt(
     // Before anything is touched: who has to come back later leaves the cache as it is.
     let permit = match refresher.permits.acquire(provider, provider.limits()).await {
         Ok(permit) => permit,
-        Err(deferral) => return deferred(refresher, provider, connection, deferral).await,
+        Err(deferral) => return deferred(refresher, provider, lane, connection, deferral).await,
     };
     if lane == Lane::Urgent {
         renew_details(refresher, provider, connection, &input).await;

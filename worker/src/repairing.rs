@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use freshet_shared::domain::connection::{ConnectionId, ConnectionState, Generation, LoadedConnection};
 use freshet_shared::domain::failure::{Failure, FailureClass};
+use freshet_shared::domain::lane::Lane;
 use freshet_shared::domain::outcome::{Cached, Outcome, Skip};
 use freshet_shared::domain::provider::Provider;
 use freshet_shared::domain::provider::definition::Rotation;
@@ -98,6 +99,7 @@ pub(crate) async fn skipped(
 pub(crate) async fn deferred(
     refresher: &Refresher,
     provider: &Provider,
+    lane: Lane,
     connection: &LoadedConnection,
     deferral: Deferral,
 ) -> Outcome {
@@ -117,7 +119,14 @@ pub(crate) async fn deferred(
         trace: current(),
     };
     match refresher.store.release(&release).await {
-        Ok(()) => Outcome::Deferred { until, reason: reason.as_str() },
+        Ok(()) => {
+            // The refresh that failed before had cleared the cache, which may not have taken the token again.
+            let is_good = connection.expires_at.is_some_and(|expires_at| expires_at > now);
+            if lane == Lane::Urgent && connection.failure_class.is_some() && is_good {
+                repair_cache(refresher, provider, connection).await;
+            }
+            Outcome::Deferred { until, reason: reason.as_str() }
+        }
         Err(error) => Outcome::Unavailable { detail: error.to_string() },
     }
 }

@@ -31,6 +31,8 @@ pub struct KeptAnswer {
     pub sent_at: DateTime<Utc>,
     /// When the answer was complete.
     pub answered_at: DateTime<Utc>,
+    /// Since when nobody knows what became of an earlier call with the same refresh token.
+    pub unknown_since: Option<DateTime<Utc>>,
     /// How long the token before was said to live.
     pub observed: Option<TimeDelta>,
     /// The answer as it came.
@@ -50,6 +52,9 @@ struct Written {
     grant: String,
     sent_at: DateTime<Utc>,
     answered_at: DateTime<Utc>,
+    // Versions before know nothing of it.
+    #[serde(default)]
+    unknown_since: Option<DateTime<Utc>>,
     observed_s: Option<i64>,
     status: u16,
     retry_after: Option<String>,
@@ -86,6 +91,7 @@ impl KeptAnswer {
             grant: self.grant.clone(),
             sent_at: self.sent_at,
             answered_at: self.answered_at,
+            unknown_since: self.unknown_since,
             observed_s: self.observed.map(|observed| observed.num_seconds()),
             status: self.answer.status,
             retry_after: self.answer.retry_after.clone(),
@@ -114,6 +120,7 @@ impl KeptAnswer {
             grant: written.grant.clone(),
             sent_at: written.sent_at,
             answered_at: written.answered_at,
+            unknown_since: written.unknown_since,
             observed: written.observed_s.and_then(TimeDelta::try_seconds),
             answer: ProviderAnswer {
                 status: written.status,
@@ -137,6 +144,7 @@ pub(crate) mod tests {
             grant: connection.grant_fingerprint(),
             sent_at: DateTime::UNIX_EPOCH,
             answered_at: DateTime::UNIX_EPOCH + TimeDelta::milliseconds(1_500),
+            unknown_since: Some(DateTime::UNIX_EPOCH - TimeDelta::seconds(3)),
             observed: Some(TimeDelta::hours(1)),
             answer: ProviderAnswer {
                 status: 200,
@@ -155,11 +163,19 @@ pub(crate) mod tests {
             (ConnectionId(3), kept.generation, &kept.grant)
         );
         assert_eq!(
-            (read.sent_at, read.answered_at, read.observed),
-            (kept.sent_at, kept.answered_at, kept.observed)
+            (read.sent_at, read.answered_at, read.unknown_since, read.observed),
+            (kept.sent_at, kept.answered_at, kept.unknown_since, kept.observed)
         );
         assert_eq!((read.answer.status, read.answer.retry_after.as_deref()), (200, Some("7")));
         assert_eq!(read.answer.body.as_slice(), b"\xff\x00 not even text");
+    }
+
+    #[test]
+    fn what_an_older_version_wrote_is_read() {
+        let written = kept_answer(&loaded_connection(3), b"{}").write();
+        let older = written.expose().replace("\"unknown_since\":\"1969-12-31T23:59:57Z\",", "");
+        assert_ne!(older, written.expose());
+        assert_eq!(KeptAnswer::read(&Secret::new(older)).unwrap().unknown_since, None);
     }
 
     #[test]

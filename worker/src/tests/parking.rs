@@ -22,7 +22,7 @@ use freshet_shared::ports::provider::{CallError, ProviderCaller};
 use sea_orm::{DatabaseTransaction, TransactionTrait};
 use tokio_util::sync::CancellationToken;
 
-use super::rotating::{self, DEFINITION, GRANT, STRICT, failed, refresh_token, refreshed};
+use super::rotating::{self, DEFINITION, GRANT, LEEWAY, STRICT, failed, lost, refresh_token, refreshed};
 use super::{ACQUIRE_TIMEOUT, Bench, message};
 use crate::parked::store_parked;
 use crate::refresh::refresh;
@@ -49,8 +49,11 @@ async fn without_a_key_no_answer_stands_in_our_tables() {
     assert_eq!(bench.number("SELECT COUNT(*) FROM token_refresh WHERE kept_answer IS NULL").await, 1);
 }
 
-/// Grants, and takes the database away meanwhile: its only connection is held.
+/// Answers, and takes the database away meanwhile: its only connection is held.
 struct TakesTheDatabase {
+    /// What the first call meets, before the one that is answered.
+    first: Mutex<Option<CallError>>,
+    status: u16,
     database: Database,
     held: Mutex<Option<DatabaseTransaction>>,
     last_call: CancellationToken,
@@ -60,16 +63,34 @@ struct TakesTheDatabase {
 #[async_trait]
 impl ProviderCaller for TakesTheDatabase {
     async fn call(&self, _request: &ProviderRequest) -> Result<ProviderAnswer, CallError> {
+        if let Some(error) = self.first.lock().unwrap().take() {
+            return Err(error);
+        }
         let transaction = self.database.connection().begin().await.unwrap();
         *self.held.lock().unwrap() = Some(transaction);
         self.last_call.cancel();
-        Ok(ProviderAnswer { status: 200, retry_after: None, body: self.body.as_bytes().to_vec().into() })
+        Ok(ProviderAnswer {
+            status: self.status,
+            retry_after: None,
+            body: self.body.as_bytes().to_vec().into(),
+        })
     }
 }
 
 /// A bench whose provider answers with `body` in the last moment before the end, with the database away.
-fn away_at_the_end(mut bench: Bench, body: &'static str) -> (Bench, Arc<TakesTheDatabase>) {
+fn away_at_the_end(bench: Bench, body: &'static str) -> (Bench, Arc<TakesTheDatabase>) {
+    away_after(bench, None, 200, body)
+}
+
+fn away_after(
+    mut bench: Bench,
+    first: Option<CallError>,
+    status: u16,
+    body: &'static str,
+) -> (Bench, Arc<TakesTheDatabase>) {
     let caller = Arc::new(TakesTheDatabase {
+        first: Mutex::new(first),
+        status,
         database: bench.database.clone(),
         held: Mutex::new(None),
         last_call: bench.refresher.last_call.clone(),
@@ -154,6 +175,24 @@ async fn an_answer_that_nobody_can_read_is_parked_too_and_kept_on_the_row() {
     assert_eq!(failed.state, ConnectionState::Quarantined);
     let kept = bench.refresher.store.kept_answer(ConnectionId(1)).await.unwrap().unwrap();
     assert_eq!(kept.answer.body.as_slice(), b"<html>");
+}
+
+#[tokio::test]
+async fn a_refusal_that_was_parked_does_not_close_the_call_before_it_whose_answer_was_lost() {
+    let bench = bench(DEFINITION, LEEWAY, &["s"]).await;
+    let (bench, caller) = away_after(bench, Some(lost()), 503, "");
+    let message = parked(&bench, &caller).await;
+    let bench = next_process(bench);
+    let outcome = store_parked(&bench.refresher, &message).await;
+    let Outcome::Failed(failed) = &outcome else { panic!("{outcome:?}") };
+    assert_eq!(failed.state, ConnectionState::Active);
+    assert!(bench.load(1).await.unknown_since().is_some(), "the first call may have spent the token");
+    // After the leeway nobody presents it again.
+    bench.clock.advance(TimeDelta::minutes(2));
+    let outcome = refreshed(&bench, 0).await;
+    let Outcome::Failed(failed) = &outcome else { panic!("{outcome:?}") };
+    assert_eq!(failed.state, ConnectionState::Quarantined);
+    assert!(caller.held.lock().unwrap().is_none(), "nobody was called");
 }
 
 #[tokio::test]

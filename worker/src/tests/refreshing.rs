@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use async_trait::async_trait;
 use chrono::TimeDelta;
 use freshet_shared::adapters::embedded::queue::InProcessQueue;
-use freshet_shared::domain::connection::{ConnectionState, Generation};
+use freshet_shared::domain::connection::{ConnectionId, ConnectionState, Generation};
 use freshet_shared::domain::failure::FailureClass;
 use freshet_shared::domain::lane::Lane;
 use freshet_shared::domain::outcome::{Cached, Disposition, Outcome, Skip};
@@ -45,8 +45,7 @@ async fn a_duplicate_makes_no_second_call_and_repairs_a_lost_cache_entry() {
     bench.add(1, 20).await;
     bench.grant("new");
     refresh(&bench.refresher, &message(1, 0, Lane::Early), false).await;
-    let id = freshet_shared::domain::connection::ConnectionId(1);
-    bench.cache.clear(id, &[]).await.unwrap();
+    bench.cache.clear(ConnectionId(1), &[]).await.unwrap();
     let outcome = refresh(&bench.refresher, &message(1, 0, Lane::Early), true).await;
     assert_eq!(outcome, Outcome::Skipped(Skip::GenerationMovedOn));
     assert_eq!(bench.provider.calls().len(), 1);
@@ -271,6 +270,13 @@ async fn a_deferred_job_leaves_the_cache_as_it_is_and_is_no_failure() {
     assert_eq!(bench.provider.calls().len(), 1);
     let queued = "SELECT COUNT(*) FROM token_refresh WHERE queued_until IS NOT NULL";
     assert_eq!(bench.number(queued).await, 0);
+
+    // A refresh that failed had cleared the cache, which did not answer when the token was to be written again.
+    bench.execute("UPDATE token_refresh SET failure_class = 'network' WHERE connection_id = 2").await;
+    bench.cache.clear(ConnectionId(2), &[]).await.unwrap();
+    bench.clock.advance(TimeDelta::seconds(150));
+    assert_eq!(refresh(&bench.refresher, &message(2, 0, Lane::Urgent), false).await.as_str(), "deferred");
+    assert_eq!(bench.cached(2).as_deref(), Some("old-2"));
 }
 
 #[tokio::test]

@@ -52,7 +52,7 @@ lifetime = { seconds = "/refresh_token_expires_in" }
 "#;
 
 pub(super) const STRICT: &str = "\"strict\"";
-const LEEWAY: &str = "{ leeway = \"60s\" }";
+pub(super) const LEEWAY: &str = "{ leeway = \"60s\" }";
 pub(super) const GRANT: &str =
     r#"{"access_token":"new","expires_in":3600,"refresh_token":"second","refresh_token_expires_in":86400}"#;
 
@@ -85,7 +85,7 @@ pub(super) async fn refresh_token(bench: &Bench) -> String {
     bench.load(1).await.refresh_token.unwrap().expose().to_owned()
 }
 
-fn lost() -> CallError {
+pub(super) fn lost() -> CallError {
     CallError::AnswerLost { endpoint: "template".into(), problem: "reset" }
 }
 

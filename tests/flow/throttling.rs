@@ -108,13 +108,22 @@ impl Throttled {
                 "connection {id} was not refreshed once"
             );
         }
-        for process in self.processes {
-            let _ = process.terminate(PATIENCE).await?.with_code(0)?;
+        // The producer first: what it published meanwhile would be left.
+        for producer in self.processes.split_off(WORKERS) {
+            let _ = producer.terminate(PATIENCE).await?.with_code(0)?;
         }
         let left = "SELECT COUNT(*) FROM token_refresh \
                     WHERE state <> 'active' OR failures <> 0 OR grant_failures <> 0 OR failure_class IS NOT NULL \
                     OR failure_detail IS NOT NULL OR queued_until IS NOT NULL OR generation <> 1";
-        ensure!(self.defined.fleet.number(left).await? == 0, "a connection is not as it should be");
+        eventually("each connection is as it should be", PATIENCE, async || {
+            let left = self.defined.fleet.number(left).await?;
+            ensure!(left == 0, "{left} are not");
+            Ok(())
+        })
+        .await?;
+        for worker in self.processes {
+            let _ = worker.terminate(PATIENCE).await?.with_code(0)?;
+        }
         self.defined.fleet.dissolve().await
     }
 }

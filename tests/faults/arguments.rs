@@ -53,6 +53,9 @@ pub(crate) struct Arguments {
     /// How many milliseconds the provider takes for every answer.
     #[arg(long, default_value_t = 0)]
     pub(crate) latency: u64,
+    /// How many seconds a call may take.
+    #[arg(long, default_value_t = 2)]
+    pub(crate) call_seconds: u64,
     /// What chance follows from.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
@@ -67,6 +70,8 @@ pub(crate) struct Arguments {
 /// A guard of the product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Without {
+    /// The preconditions of a commit.
+    Fence,
     /// Dead letters that reach their queue also where the broker is killed.
     DeadLettering,
     /// The note of a call that spends a refresh token, before it is sent.
@@ -79,6 +84,7 @@ impl Without {
     pub(crate) fn guard(self) -> freshet_shared::failpoints::Guard {
         use freshet_shared::failpoints::Guard;
         match self {
+            Self::Fence => Guard::Fence,
             Self::DeadLettering => Guard::DeadLettering,
             Self::Journal => Guard::Journal,
         }

@@ -3,8 +3,8 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use freshet_tests::fleet::now;
 
-/// A server that was killed, or a network that failed, is felt for a while after: sessions are built anew, and messages come
-/// again.
+/// A server that was killed, a network that failed, or a worker's sleep is felt for a while after: sessions are built anew, and
+/// messages come again.
 const AFTERMATH: TimeDelta = TimeDelta::seconds(5);
 
 /// Who was hit.
@@ -58,9 +58,9 @@ pub(crate) struct Event {
 impl Event {
     /// It began at `from`, and is over.
     pub(crate) fn since(from: DateTime<Utc>, what: What, whom: Whom) -> Self {
-        let until = match whom {
-            Whom::Worker(_) => now(),
-            Whom::Everyone => now() + AFTERMATH,
+        let until = match (what, &whom) {
+            (What::WorkerStoodStill, _) | (_, Whom::Everyone) => now() + AFTERMATH,
+            (_, Whom::Worker(_)) => now(),
         };
         Self { what, whom, from, until }
     }

@@ -2,13 +2,13 @@
 //! works; and an oracle that then compares the provider's ledger with the database, the cache and the queues.
 #![forbid(unsafe_code)]
 
-mod again;
 mod arguments;
 mod events;
 mod freezer;
 mod mischief;
 mod oracle;
 mod proxy;
+mod said;
 mod stage;
 mod supply;
 mod table;
@@ -18,8 +18,9 @@ mod troupe;
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Parser;
+use freshet_tests::command::Signals;
 
 use arguments::Arguments;
 
@@ -27,7 +28,8 @@ use arguments::Arguments;
 #[tokio::main(flavor = "current_thread")]
 #[expect(clippy::print_stderr, reason = "a command-line tool")]
 async fn main() -> ExitCode {
-    match Box::pin(run(&Arguments::parse())).await {
+    let arguments = Arguments::parse();
+    match until_signalled(Box::pin(run(&arguments))).await {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -37,12 +39,21 @@ async fn main() -> ExitCode {
     }
 }
 
+/// Whoever ends us by a signal ends the fleet, too, which would try to reach its servers for minutes.
+async fn until_signalled<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let mut signals = Signals::listen()?;
+    tokio::select! {
+        result = work => result,
+        signal = signals.received() => bail!("ended by {signal}"),
+    }
+}
+
 /// `true` if nothing happened that must not.
 async fn run(arguments: &Arguments) -> Result<bool> {
     let begun = std::time::Instant::now();
     let mut stage = stage::Stage::set(arguments).await?;
     let done = Box::pin(mischief::play(&mut stage, arguments)).await?;
-    let verdict = oracle::judge(&stage, &done).await?;
+    let verdict = oracle::judge(&stage, &done, arguments).await?;
     table::print(arguments, &done, &verdict, begun.elapsed());
     Ok(verdict.is_clean())
 }

@@ -10,11 +10,11 @@ use freshet_tests::waiting::eventually;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
-use crate::again::Again;
 use crate::arguments::Arguments;
 use crate::events::{Event, What, Whom};
 use crate::freezer::Freezer;
 use crate::proxy::Mode;
+use crate::said::Said;
 use crate::stage::Stage;
 use crate::supply::Supply;
 use crate::troupe::{End, Troupe};
@@ -35,12 +35,12 @@ pub(crate) struct Done {
     pub(crate) events: Vec<Event>,
     /// Processes that were asked to end.
     pub(crate) ends: Vec<End>,
-    /// Messages that came again although they had been done.
-    pub(crate) came_again: Vec<Again>,
+    /// By the workers.
+    pub(crate) said: Said,
     /// How long after the broker's return the first refresh was made, each time.
     pub(crate) resumed_in: Vec<Duration>,
-    /// Processes that ended by themselves.
-    pub(crate) gave_up: u32,
+    /// Processes that ended by themselves, and why.
+    pub(crate) gave_up: Vec<String>,
     /// How long the fleet took to recover at the end; `None` if it did not.
     pub(crate) recovered_in: Option<Duration>,
 }
@@ -146,7 +146,7 @@ pub(crate) async fn play(stage: &mut Stage, arguments: &Arguments) -> Result<Don
     let Cast { mut workers, mut producers, .. } = cast;
     done.ends.extend(workers.dismiss().await);
     done.ends.extend(producers.dismiss().await);
-    done.came_again = workers.came_again;
+    done.said = workers.said;
     Ok(done)
 }
 
@@ -197,12 +197,13 @@ async fn called(stage: &Stage, moment: DateTime<Utc>) -> Result<DateTime<Utc>> {
 
 /// Whoever ended by itself takes what it had with it.
 async fn revive(cast: &mut Cast, done: &mut Done) -> Result<()> {
-    let ended = cast.workers.revive().await?;
-    done.gave_up += u32::try_from(ended.len() + cast.producers.revive().await?.len())?;
     // When is not known; it was looked at after the last deed.
     let since = now() - TimeDelta::seconds(10);
-    let event = |who| Event::since(since, What::WorkerGaveUp, Whom::Worker(who));
-    done.events.extend(ended.into_iter().map(event));
+    for (who, why) in cast.workers.revive().await? {
+        done.events.push(Event::since(since, What::WorkerGaveUp, Whom::Worker(who)));
+        done.gave_up.push(why);
+    }
+    done.gave_up.extend(cast.producers.revive().await?.into_iter().map(|(_, why)| why));
     Ok(())
 }
 

@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use anyhow::Result;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use fred::interfaces::KeysInterface;
 use freshet_tests::model_provider::{Did, LedgerEntry};
 
-use crate::again::Again;
-use crate::events::{Event, Whom};
+use crate::arguments::Arguments;
+use crate::events::{Event, What, Whom};
 use crate::mischief::Done;
+use crate::said::Again;
 use crate::stage::{Stage, account_of, kind_of};
 
 /// What was found, kind by kind; the first few of each by name.
@@ -22,6 +23,8 @@ pub(crate) struct Verdict {
     pub(crate) explained: BTreeMap<&'static str, u64>,
     /// Messages that came again although they had been done, by what explains that.
     pub(crate) came_again: BTreeMap<&'static str, u64>,
+    /// From the provider's answer to the row and the cache. Who dies before the row loses the answer.
+    pub(crate) windows: Vec<Duration>,
     /// Processes that did not end in good order, because there was no database meanwhile.
     pub(crate) excused_ends: u64,
     /// Strict connections whose answer died with its worker.
@@ -49,7 +52,7 @@ struct Row {
 }
 
 /// Compares them all.
-pub(crate) async fn judge(stage: &Stage, done: &Done) -> Result<Verdict> {
+pub(crate) async fn judge(stage: &Stage, done: &Done, arguments: &Arguments) -> Result<Verdict> {
     let mut verdict = Verdict::default();
     let (mut lost, mut twice, mut stale, mut unexplained, mut spent, mut due) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -62,10 +65,12 @@ pub(crate) async fn judge(stage: &Stage, done: &Done) -> Result<Verdict> {
         ledgers.push(ledger);
     }
     let mut came_again: HashMap<i64, Vec<&Again>> = HashMap::new();
-    for again in &done.came_again {
+    for again in &done.said.came_again {
         came_again.entry(again.connection_id).or_default().push(again);
     }
     let mut done_again = Vec::new();
+    let stored: HashMap<i64, DateTime<Utc>> =
+        done.said.stored.iter().map(|stored| (stored.connection_id, stored.at)).collect();
     let cache = stage.cache().await?;
     for row in rows(stage).await? {
         let (kind, name) = kind_of(row.id);
@@ -81,6 +86,8 @@ pub(crate) async fn judge(stage: &Stage, done: &Done) -> Result<Verdict> {
         for again in came_again.get(&row.id).into_iter().flatten() {
             explain_again(&who, again, calls, done, &mut verdict, &mut done_again);
         }
+        let answered_after = TimeDelta::milliseconds(i64::try_from(arguments.latency)?);
+        verdict.windows.extend(stored.get(&row.id).and_then(|at| window(calls, *at, answered_after)));
         match (row.generation, row.state.as_str()) {
             (1, "active") => verdict.refreshed += 1,
             (0, "quarantined") if name == "strict" && is_window(calls) => {
@@ -137,8 +144,17 @@ pub(crate) async fn judge(stage: &Stage, done: &Done) -> Result<Verdict> {
     Ok(verdict)
 }
 
-/// Each call but the first one needs a reason: the provider was told to fail the one before it, or something hit the worker
-/// that made it before the next one came. That a worker was asked to end is none.
+/// How long the answer that was stored by then had been on its way into row and cache; `None` where something was wrong with
+/// it.
+fn window(calls: &[LedgerEntry], stored: DateTime<Utc>, answered_after: TimeDelta) -> Option<Duration> {
+    let call = calls.iter().rfind(|call| call.arrived_at <= stored)?;
+    let is_granted = matches!(call.did, Did::Granted { .. }) && call.fault.is_none();
+    is_granted.then(|| (stored - call.arrived_at - answered_after).to_std().ok())?
+}
+
+/// Each call but the first one needs a reason: the provider was told to fail the one before it, something hit the worker
+/// that made it before the next one came, or the worker that made the next one stood still meanwhile. That a worker was asked
+/// to end is none.
 fn explain(
     who: &str,
     calls: &[LedgerEntry],
@@ -151,7 +167,8 @@ fn explain(
         let caller = before.caller.as_deref().unwrap_or_default();
         let reason = match before.fault {
             Some(_) => Some("the provider failed"),
-            None => what_hit(caller, before.arrived_at, after.arrived_at, done),
+            None => what_hit(caller, before.arrived_at, after.arrived_at, done)
+                .or_else(|| what_held_up(after, before.arrived_at, done)),
         };
         match reason {
             Some(reason) => *verdict.explained.entry(reason).or_default() += 1,
@@ -172,6 +189,15 @@ fn what_hit(caller: &str, call: DateTime<Utc>, next: DateTime<Utc>, done: &Done)
     let of_worker = |event: &&Event| matches!(event.whom, Whom::Worker(_));
     let events = || done.events.iter().filter(explains);
     events().find(of_worker).or_else(|| events().next()).map(|event| event.what.as_str())
+}
+
+/// Whoever stood still between its look at the row and its call does not know of one that was made meanwhile.
+fn what_held_up(call: &LedgerEntry, before: DateTime<Utc>, done: &Done) -> Option<&'static str> {
+    let caller = call.caller.as_deref().unwrap_or_default();
+    let explains = |event: &&Event| {
+        event.what == What::WorkerStoodStill && event.explains(caller, before, call.arrived_at)
+    };
+    done.events.iter().find(explains).map(|event| event.what.as_str())
 }
 
 /// A message that was done comes again only if something hit the worker that did it before the broker knew.

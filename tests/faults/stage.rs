@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use chrono::{DateTime, TimeDelta, Utc};
 use fred::prelude::{Builder, Client, ClientLike, Config};
 use freshet_shared::adapters::database::{Database, DatabaseSettings};
@@ -12,7 +12,7 @@ use freshet_shared::adapters::embedded::clock::SeededRandomness;
 use freshet_shared::domain::secret::Secret;
 use freshet_shared::migrations;
 use freshet_shared::ports::randomness::Randomness;
-use freshet_tests::fleet::{PATIENCE, now};
+use freshet_tests::fleet::now;
 use freshet_tests::management::Management;
 use freshet_tests::model_provider::{
     DefinitionOptions, Fault, Grant, ModelProvider, RetryAfter, Rotation, Settings, Successor,
@@ -20,16 +20,29 @@ use freshet_tests::model_provider::{
 use freshet_tests::services::{MariaDb, RabbitMq, Redis};
 use freshet_tests::waiting::eventually;
 use sea_orm::{ConnectionTrait, DbBackend, QueryResult, Statement};
+use tokio::time::timeout;
 
-use crate::again;
 use crate::arguments::{Arguments, Without};
 use crate::proxy::Proxy;
+use crate::said;
 
 /// The kinds of connections, by the remainder of their ids: at a provider each.
 pub(crate) const KINDS: [&str; 3] = ["repeatable", "lenient", "strict"];
 
 /// Longer than a lease, so that whoever comes after a dead worker may ask again.
 const LEEWAY: TimeDelta = TimeDelta::minutes(30);
+
+/// A hundred thousand connections fit, and nothing waits for a checkpoint.
+const DATABASE_OPTIONS: [&str; 2] = ["--innodb-buffer-pool-size=512M", "--innodb-log-file-size=512M"];
+
+/// A server that was killed comes back sooner, also on a machine that is busy with other things.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// No statement of the harness's own takes so long, unless something holds it up.
+const STATEMENT: Duration = Duration::from_secs(10);
+
+/// What a lease has to last beyond a call, for the commit.
+const COMMIT_SECONDS: u64 = 21;
 
 /// The stage.
 pub(crate) struct Stage {
@@ -54,8 +67,9 @@ impl Stage {
     /// Starts everything, and no process of the product yet.
     pub(crate) async fn set(arguments: &Arguments) -> Result<Self> {
         freshet_shared::process::install_crypto();
+        let options = DATABASE_OPTIONS.map(str::to_owned);
         let (mariadb, rabbitmq, redis) =
-            tokio::try_join!(MariaDb::start(), RabbitMq::start(), Redis::start())?;
+            tokio::try_join!(MariaDb::start_with(&options), RabbitMq::start(), Redis::start())?;
         let mut proxies = Vec::new();
         for url in [mariadb.url(), rabbitmq.url(), redis.url()] {
             proxies.push(Proxy::start(address_in(&url)?).await?);
@@ -100,12 +114,12 @@ impl Stage {
             ("FRESHET_SCAN__RETRY_EVERY", "1s".into()),
             ("FRESHET_SCAN__CLAIM", "15s".into()),
             ("FRESHET_CALL__CONNECT_TIMEOUT", "1s".into()),
-            ("FRESHET_CALL__TIMEOUT", "2s".into()),
-            ("FRESHET_CALL__LEASE", "23s".into()),
+            ("FRESHET_CALL__TIMEOUT", format!("{}s", arguments.call_seconds)),
+            ("FRESHET_CALL__LEASE", format!("{}s", arguments.call_seconds + COMMIT_SECONDS)),
             ("FRESHET_RETRY__SHORTEST", "500ms".into()),
             ("FRESHET_RETRY__LONGEST", "5s".into()),
             ("FRESHET_RETRY__RECHECK", "60s".into()),
-            ("FRESHET_TELEMETRY__FILTER", again::FILTER.into()),
+            ("FRESHET_TELEMETRY__FILTER", said::FILTER.into()),
         ]
         .into_iter()
         .map(|(name, value)| (name.to_owned(), value))
@@ -190,14 +204,34 @@ impl Stage {
     /// Runs a statement of the harness's own, again while the server is away.
     async fn execute_again(&self, statement: &str) -> Result<()> {
         eventually("the database takes rows", PATIENCE, async || {
-            match self.store.connection().execute_unprepared(statement).await {
-                Ok(_) => Ok(()),
+            match timeout(STATEMENT, self.store.connection().execute_unprepared(statement)).await {
+                Ok(Ok(_)) => Ok(()),
                 // The reply to the first try was lost.
-                Err(error) if error.to_string().contains("Duplicate entry") => Ok(()),
-                Err(error) => Err(error.into()),
+                Ok(Err(error)) if error.to_string().contains("Duplicate entry") => Ok(()),
+                Ok(Err(error)) => Err(error.into()),
+                Err(_) => {
+                    Err(anyhow!("no answer in {STATEMENT:?}; it does: {}", self.database_activity().await))
+                }
             }
         })
         .await
+        .with_context(|| self.mariadb.log_tail())
+    }
+
+    /// What the database is at, for a person who looks for what holds it up.
+    async fn database_activity(&self) -> String {
+        const ACTIVITY: &str = "SELECT CONCAT_WS(' ', p.id, p.command, p.time, p.state, t.trx_state, t.trx_started, LEFT(p.info, 90)) \
+            FROM information_schema.processlist p LEFT JOIN information_schema.innodb_trx t \
+            ON t.trx_mysql_thread_id = p.id WHERE p.command <> 'Sleep' OR t.trx_id IS NOT NULL";
+        let statement = Statement::from_string(DbBackend::MySql, ACTIVITY);
+        match timeout(STATEMENT, self.store.connection().query_all_raw(statement)).await {
+            Err(_) => "not even this can be asked".to_owned(),
+            Ok(Err(error)) => error.to_string(),
+            Ok(Ok(rows)) => {
+                let lines = rows.iter().filter_map(|row| row.try_get_by_index::<String>(0).ok());
+                lines.collect::<Vec<_>>().join("; ")
+            }
+        }
     }
 
     /// Rows of the database. A connection that a kill of the server has broken fails once.

@@ -6,7 +6,7 @@ use crate::arguments::Arguments;
 use crate::mischief::Done;
 use crate::oracle::{Verdict, quantiles};
 
-/// How many violations of a kind are named.
+/// How many of a kind are named.
 const NAMED: usize = 5;
 /// Of a line.
 const WIDTH: usize = 61;
@@ -24,7 +24,10 @@ pub(crate) fn print(arguments: &Arguments, done: &Done, verdict: &Verdict, took:
     for (name, count) in &done.counts {
         line(name, count.to_string());
     }
-    line("processes that gave up", done.gave_up.to_string());
+    line("processes that gave up", done.gave_up.len().to_string());
+    for why in done.gave_up.iter().take(NAMED) {
+        println!("    {why}");
+    }
     line("took", format!("{} s", took.as_secs()));
     line(
         "recovered in",
@@ -46,6 +49,10 @@ pub(crate) fn print(arguments: &Arguments, done: &Done, verdict: &Verdict, took:
     }
     for (reason, count) in &verdict.came_again {
         line(&format!("done, came again: {reason}"), count.to_string());
+    }
+    let names = ["p50", "p99", "longest"].into_iter();
+    for (name, time) in names.zip(quantiles(&verdict.windows).into_iter().flatten()) {
+        line(&format!("answer to row and cache, {name}"), format!("{:.1} ms", time.as_secs_f64() * 1e3));
     }
     line("ends without a database, excused", verdict.excused_ends.to_string());
     line("quarantined (the window)", verdict.quarantined.to_string());

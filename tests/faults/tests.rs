@@ -3,10 +3,14 @@
 use std::time::Duration;
 
 use freshet_tests::binaries::{Binary, Ended};
+use tokio::sync::Semaphore;
 
 const PATIENCE: Duration = Duration::from_secs(300);
+/// Each run has servers of its own, and more of them at once than this take from each other what they need to start.
+static PLACES: Semaphore = Semaphore::const_new(3);
 
 async fn chaos(arguments: &[&str]) -> Ended {
+    let _place = PLACES.acquire().await.unwrap();
     Binary::new("chaos")
         .unwrap()
         .arguments(arguments)
@@ -55,6 +59,39 @@ async fn work_goes_on_when_a_broker_that_was_away_is_back() {
     // Work of its own for each absence.
     let jobs = ended.stdout.lines().find(|line| line.starts_with("jobs ")).unwrap();
     assert!(jobs.ends_with(" 430"), "{jobs}");
+}
+
+/// Workers that stand still for so long that the broker gives their messages to others, while calls wait for them that end
+/// well: two of them have a token for one connection.
+const OVERTAKEN: [&str; 14] = [
+    "--jobs",
+    "600",
+    "--network-faults",
+    "0",
+    "--worker-stops",
+    "4",
+    "--stop-seconds",
+    "10",
+    "--call-seconds",
+    "20",
+    "--latency",
+    "500",
+    "--first-failures",
+    "0",
+];
+
+#[tokio::test]
+async fn of_two_workers_with_a_token_for_one_connection_one_stores_it() {
+    let ended = chaos(&[&CALM[..], &OVERTAKEN].concat()).await.with_code(0).unwrap();
+    let both = ended.stdout.lines().any(|line| line.starts_with("called again: worker stood still"));
+    assert!(both, "nobody called for what another was held up with:\n{}", ended.stdout);
+}
+
+#[tokio::test]
+async fn without_the_fence_the_oracle_objects() {
+    let ended = chaos(&[&CALM[..], &OVERTAKEN, &["--without", "fence"]].concat()).await.with_code(1).unwrap();
+    let found = ended.stdout.lines().find(|line| line.starts_with("stored twice")).unwrap();
+    assert!(!found.ends_with(" 0"), "{}", ended.stdout);
 }
 
 #[tokio::test]

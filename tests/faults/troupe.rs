@@ -10,7 +10,7 @@ use freshet_tests::fleet::now;
 use freshet_tests::model_provider::CALLER_HEADER;
 use nix::sys::signal::Signal;
 
-use crate::again::{Again, came_again};
+use crate::said::Said;
 use crate::stage::Stage;
 
 /// Longer than the workers' own grace period.
@@ -26,8 +26,8 @@ pub(crate) struct Troupe {
     definitions: Vec<(String, String)>,
     members: Vec<Member>,
     started: u32,
-    /// Messages that came to a worker again although they had been done, of those that have ended.
-    pub(crate) came_again: Vec<Again>,
+    /// By those that have ended.
+    pub(crate) said: Said,
 }
 
 /// A process that was asked to end.
@@ -57,7 +57,7 @@ impl Troupe {
             definitions: stage.definitions.clone(),
             members: Vec::new(),
             started: 0,
-            came_again: Vec::new(),
+            said: Said::default(),
         };
         for _ in 0..number {
             let member = troupe.another()?;
@@ -98,7 +98,7 @@ impl Troupe {
         let member = self.take(place)?;
         member.process.signal(Signal::SIGKILL)?;
         let ended = member.process.ended(GRACE).await?;
-        self.came_again.extend(came_again(&member.caller, &ended));
+        self.said.hear(&member.caller, &ended);
         Ok(member.caller)
     }
 
@@ -115,16 +115,18 @@ impl Troupe {
         Ok(member.caller.clone())
     }
 
-    /// Those that have ended by themselves are started again, as a supervisor does. Answers who that were.
-    pub(crate) async fn revive(&mut self) -> Result<Vec<String>> {
+    /// Those that have ended by themselves are started again, as a supervisor does. Answers who that were, and what each
+    /// complained of last.
+    pub(crate) async fn revive(&mut self) -> Result<Vec<(String, String)>> {
         let mut gone = Vec::new();
         for place in 0..self.members.len() {
             let member = self.members.get_mut(place).context("there is no such place")?;
             if !member.process.is_running()? {
                 let member = self.take(place)?;
                 let ended = member.process.ended(GRACE).await?;
-                self.came_again.extend(came_again(&member.caller, &ended));
-                gone.push(member.caller);
+                self.said.hear(&member.caller, &ended);
+                let why = format!("{}: exit code {:?}, {}", member.caller, ended.code, last_error(&ended));
+                gone.push((member.caller, why));
             }
         }
         Ok(gone)
@@ -152,7 +154,7 @@ impl Troupe {
         let wrong = match result {
             Err(error) => Some(format!("{caller}: {error:#}")),
             Ok(ended) => {
-                self.came_again.extend(came_again(&caller, &ended));
+                self.said.hear(&caller, &ended);
                 wrong_with(&caller, &ended)
             }
         };
@@ -161,12 +163,14 @@ impl Troupe {
 }
 
 fn wrong_with(caller: &str, ended: &Ended) -> Option<String> {
-    // What it complained of last tells why.
-    let last =
-        || ended.stderr.lines().rfind(|line| line.contains("\"ERROR\"")).unwrap_or("no error in its log");
     if ended.code != Some(0) {
-        return Some(format!("{caller}: exit code {:?}, {}", ended.code, last()));
+        return Some(format!("{caller}: exit code {:?}, {}", ended.code, last_error(ended)));
     }
     let said = GIVEN_BACK.into_iter().find(|words| ended.stderr.contains(words))?;
     Some(format!("{caller}: {said}"))
+}
+
+/// What it complained of last tells why it ended.
+fn last_error(ended: &Ended) -> &str {
+    ended.stderr.lines().rfind(|line| line.contains("\"ERROR\"")).unwrap_or("no error in its log")
 }

@@ -28,14 +28,17 @@ pub async fn eventually<T>(
     mut attempt: impl AsyncFnMut() -> Result<T>,
 ) -> Result<T> {
     let started = Instant::now();
+    let mut seen = None;
     loop {
         let left = deadline.saturating_sub(started.elapsed());
-        let missing = match tokio::time::timeout(left, attempt()).await {
+        match tokio::time::timeout(left, attempt()).await {
             Ok(Ok(value)) => return Ok(value),
-            Ok(Err(missing)) => missing,
-            Err(_) => anyhow!("the last look at it did not come back"),
-        };
+            Ok(Err(missing)) => seen = Some(missing),
+            // What an earlier look has found says more.
+            Err(_) => {}
+        }
         if started.elapsed() + PAUSE >= deadline {
+            let missing = seen.unwrap_or_else(|| anyhow!("no look at it came back"));
             return Err(missing.context(format!("waited {deadline:?} in vain until {condition}")));
         }
         tokio::time::sleep(PAUSE).await;

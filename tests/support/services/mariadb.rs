@@ -75,6 +75,11 @@ impl MariaDb {
         self.launch().await
     }
 
+    /// What it complained of, and the end of its log, as part of an error message.
+    pub fn log_tail(&self) -> String {
+        self.instance.log_tail()
+    }
+
     /// Stops the server's clock: connections stay open, nothing is answered.
     pub fn freeze(&self) -> Result<()> {
         self.instance.freeze()

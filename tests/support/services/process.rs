@@ -109,13 +109,17 @@ impl Process {
         killpg(self.leader()?, Signal::SIGCONT).with_context(|| format!("cannot thaw {}", self.server))
     }
 
-    /// The end of the server's log, as part of an error message.
+    /// What the server complained of last, and the end of its log, as part of an error message. An installer explains itself
+    /// at length after that.
     pub(super) fn log_tail(&self) -> String {
         let log = fs::read(&self.log).unwrap_or_default();
         let log = String::from_utf8_lossy(&log);
         let lines: Vec<&str> = log.lines().collect();
-        let tail = lines.get(lines.len().saturating_sub(30)..).unwrap_or_default();
-        format!("its log ends with:\n{}", tail.join("\n"))
+        let last = |lines: &[&str], number: usize| {
+            lines.get(lines.len().saturating_sub(number)..).unwrap_or_default().join("\n")
+        };
+        let complaints: Vec<&str> = lines.iter().copied().filter(|line| line.contains("ERROR")).collect();
+        format!("it complained:\n{}\nand its log ends with:\n{}", last(&complaints, 5), last(&lines, 30))
     }
 
     fn ended(&mut self) -> Result<Option<ExitStatus>> {

@@ -11,6 +11,7 @@ use super::super::together::{self, places};
 use super::state_after;
 use crate::domain::sealing::SecretColumn;
 use crate::domain::secret::Secret;
+use crate::failpoints::{Guard, is_off};
 use crate::ports::store::{Commit, Committed};
 
 /// A credential of so many bytes, sealed or not, has room in `VARCHAR(2000)`.
@@ -48,15 +49,27 @@ macro_rules! rows {
 
 macro_rules! update {
     ($secret:literal, $more:literal) => {
+        update!(
+            $secret,
+            $more,
+            " AND ours.generation = new.spent",
+            " AND (theirs.accessTokenExpiryAt = new.loaded_expiry OR new.loaded_expiry IS NULL AND (\
+                theirs.accessTokenExpiryAt IS NULL OR theirs.accessTokenExpiryAt < '1970-01-02 00:00:00')) \
+              AND SHA2(CONVERT(theirs.accessToken USING utf8mb4), 256) <=> new.loaded_token",
+            "new.spent + 1"
+        )
+    };
+    ($secret:literal, $more:literal, $if_ours:literal, $if_theirs:literal, $generation:literal) => {
         concat!(
             "UPDATE ",
             rows!($secret),
-            " JOIN token_refresh AS ours ON ours.connection_id = new.id AND ours.generation = new.spent \
-             JOIN ie_appinstall_connection AS theirs ON theirs.id = new.id AND (\
-                theirs.accessTokenExpiryAt = new.loaded_expiry OR new.loaded_expiry IS NULL AND (\
-                    theirs.accessTokenExpiryAt IS NULL OR theirs.accessTokenExpiryAt < '1970-01-02 00:00:00')) \
-                AND SHA2(CONVERT(theirs.accessToken USING utf8mb4), 256) <=> new.loaded_token \
-             SET ours.generation = new.spent + 1, ours.state = new.state, ours.refresh_at = new.refresh_at, \
+            " JOIN token_refresh AS ours ON ours.connection_id = new.id",
+            $if_ours,
+            " JOIN ie_appinstall_connection AS theirs ON theirs.id = new.id",
+            $if_theirs,
+            " SET ours.generation = ",
+            $generation,
+            ", ours.state = new.state, ours.refresh_at = new.refresh_at, \
                 ours.noted_expiry = new.expires_at, \
                 ours.refresh_token_expires_at = new.refresh_token_expires_at, \
                 ours.refresh_token_fingerprint = new.refresh_token_fingerprint, \
@@ -76,6 +89,10 @@ const UPDATE: &str = update!("VARCHAR(2000)", "");
 const WITH_GRANT: &str = update!("VARCHAR(2000)", ", theirs.refreshToken = new.refresh_token");
 const UPDATE_LONG: &str = update!("LONGTEXT", "");
 const WITH_LONG_GRANT: &str = update!("LONGTEXT", ", theirs.refreshToken = new.refresh_token");
+/// Whatever stands there: for tests that want to see the preconditions missed.
+const UNFENCED: &str = update!("LONGTEXT", "", "", "", "ours.generation + 1");
+const UNFENCED_WITH_GRANT: &str =
+    update!("LONGTEXT", ", theirs.refreshToken = new.refresh_token", "", "", "ours.generation + 1");
 
 /// Those rows of which the database says that what we sent is what stands. The moment at which a credential was granted tells
 /// it from one that somebody else stored on the same generation.
@@ -106,6 +123,9 @@ impl Shape {
     }
 
     fn statement(self) -> &'static str {
+        if is_off(Guard::Fence) {
+            return if self.has_grant { UNFENCED_WITH_GRANT } else { UNFENCED };
+        }
         match (self.has_grant, self.is_short) {
             (false, true) => UPDATE,
             (true, true) => WITH_GRANT,

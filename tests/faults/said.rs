@@ -1,0 +1,101 @@
+//! What workers say in their logs: of messages that came again although their job was done, which is an acknowledgement that
+//! did not reach the broker; and of what they have stored.
+
+use chrono::{DateTime, Utc};
+use freshet_tests::binaries::Ended;
+
+/// So much has to be logged for it.
+pub(crate) const FILTER: &str = "error,freshet_worker::job=debug";
+
+/// All that workers have said that have ended.
+#[derive(Debug, Default)]
+pub(crate) struct Said {
+    pub(crate) came_again: Vec<Again>,
+    pub(crate) stored: Vec<Stored>,
+}
+
+/// A message that came again and found nothing to do, for another token stood there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Again {
+    pub(crate) connection_id: i64,
+    pub(crate) at: DateTime<Utc>,
+    /// Whoever it came to.
+    pub(crate) to: String,
+}
+
+/// A token that is in its row and in the cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stored {
+    pub(crate) connection_id: i64,
+    /// Since when, at the latest.
+    pub(crate) at: DateTime<Utc>,
+}
+
+impl Said {
+    /// Reads the log of one.
+    pub(crate) fn hear(&mut self, caller: &str, ended: &Ended) {
+        for line in ended.stderr.lines() {
+            self.came_again.extend(again(caller, line));
+            self.stored.extend(stored(line));
+        }
+    }
+}
+
+fn again(caller: &str, line: &str) -> Option<Again> {
+    let line = read(line, "nothing to do")?;
+    let is_again = line.get("redelivered")?.as_bool()?;
+    let is_done = matches!(line.get("reason")?.as_str()?, "generation_moved_on" | "already_fresh");
+    (is_again && is_done).then_some(())?;
+    let Stored { connection_id, at } = named(&line)?;
+    Some(Again { connection_id, at, to: caller.to_owned() })
+}
+
+fn stored(line: &str) -> Option<Stored> {
+    named(&read(line, "refreshed")?)
+}
+
+/// The line, if this is its message.
+fn read(line: &str, message: &str) -> Option<serde_json::Value> {
+    if !line.contains(message) {
+        return None;
+    }
+    let line: serde_json::Value = serde_json::from_str(line).ok()?;
+    (line.get("message")?.as_str()? == message).then_some(line)
+}
+
+fn named(line: &serde_json::Value) -> Option<Stored> {
+    Some(Stored {
+        connection_id: line.get("span")?.get("connection_id")?.as_i64()?,
+        at: line.get("timestamp")?.as_str()?.parse().ok()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(reason: &str, redelivered: bool) -> String {
+        format!(
+            r#"{{"timestamp":"2026-01-01T00:00:01.5Z","level":"DEBUG","message":"nothing to do","reason":"{reason}","redelivered":{redelivered},"target":"freshet_worker::job","span":{{"connection_id":7,"name":"job"}}}}"#
+        )
+    }
+
+    #[test]
+    fn only_what_was_done_and_came_again_counts() {
+        let at = "2026-01-01T00:00:01.5Z".parse().unwrap();
+        let expected = Again { connection_id: 7, at, to: "worker-1".into() };
+        assert_eq!(again("worker-1", &line("generation_moved_on", true)), Some(expected));
+        assert!(again("worker-1", &line("already_fresh", true)).is_some());
+        for other in [line("generation_moved_on", false), line("in_flight", true), "started".into()] {
+            assert_eq!(again("worker-1", &other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn what_is_stored_is_said_by_its_own_line() {
+        let at = "2026-01-01T00:00:01.5Z".parse().unwrap();
+        let refreshed = line("", false).replace("nothing to do", "refreshed");
+        assert_eq!(stored(&refreshed), Some(Stored { connection_id: 7, at }));
+        assert_eq!(stored(&line("refreshed", false)), None);
+    }
+}

@@ -5,6 +5,7 @@ mod breaker;
 mod concurrency;
 mod neighbour;
 mod outage;
+mod pools;
 mod rate;
 
 use std::time::Duration;

@@ -90,6 +90,8 @@ impl App {
         }
         let concurrency = NonZeroU16::new(configuration.worker.concurrency)
             .ok_or_else(|| ConfigurationError::Key("worker.concurrency: must be more than 0".into()))?;
+        let pools = providers.pools();
+        let prefetch = Prefetch::among(concurrency, pools.len());
         let broker = RabbitMq::new(
             RabbitMqSettings {
                 url: broker.clone(),
@@ -99,7 +101,7 @@ impl App {
                 give_up_after: configuration.rabbitmq.give_up_after,
                 connection_name: format!("freshet-worker-{:016x}", SystemRandomness.next()),
             },
-            &providers.pools(),
+            &pools,
         )
         .map_err(|error| ConfigurationError::Key(format!("{}: {error}", error.key())))?;
         let redis = RedisSettings {
@@ -134,7 +136,7 @@ impl App {
         let refresher = refresher(configuration, parts)?;
         Ok(Self {
             refresher: Arc::new(refresher),
-            consumer: broker.consumer(Prefetch { urgent: concurrency, early: concurrency }),
+            consumer: broker.consumer(prefetch),
             broker: broker.clone(),
             parked: broker.parked_consumer(),
             settings: pool_settings(configuration),

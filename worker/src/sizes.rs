@@ -1,7 +1,7 @@
 //! Whether the pools of a worker fit each other. Each is sized by a key of its own; together they may contradict each other,
 //! and what comes of that looks like a slow server.
 //!
-//! Two need no check: each queue's prefetch is `worker.concurrency` itself, and connections to providers are opened as calls
+//! Two need no check: each queue's prefetch follows from `worker.concurrency`, and connections to providers are opened as calls
 //! need them and kept, so that there are about as many of them as calls at once.
 
 use freshet_shared::configuration::{Configuration, ConfigurationError};

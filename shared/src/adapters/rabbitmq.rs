@@ -133,10 +133,41 @@ pub struct Prefetch {
 }
 
 impl Prefetch {
+    /// For a worker with so many slots. Of several pools none gets more than half of them, however many messages it has, so
+    /// that one whose provider is slow leaves room for the others; three quarters of that half are its urgent lane's.
+    pub fn among(slots: NonZeroU16, pools: usize) -> Self {
+        if pools < 2 {
+            return Self { urgent: slots, early: slots };
+        }
+        let half = slots.get() / 2;
+        let at_least_one = |part| NonZeroU16::new(part).unwrap_or(NonZeroU16::MIN);
+        let early = at_least_one(half / 4);
+        Self { urgent: at_least_one(half.saturating_sub(early.get())), early }
+    }
+
     fn of(self, lane: Lane) -> u16 {
         match lane {
             Lane::Urgent => self.urgent.get(),
             Lane::Early => self.early.get(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_pools_none_gets_more_than_half_of_the_slots() {
+        let among = |slots, pools| {
+            let prefetch = Prefetch::among(NonZeroU16::new(slots).unwrap(), pools);
+            (prefetch.urgent.get(), prefetch.early.get())
+        };
+        assert_eq!(among(512, 1), (512, 512));
+        assert_eq!(among(512, 2), (192, 64));
+        assert_eq!(among(512, 5), (192, 64));
+        assert_eq!(among(8, 2), (3, 1));
+        assert_eq!(among(4, 2), (1, 1));
+        assert_eq!(among(1, 2), (1, 1), "fewer than one each cannot be");
     }
 }

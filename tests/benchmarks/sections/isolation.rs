@@ -24,7 +24,7 @@ const TYPE: &str = "77";
 
 const METHOD: &str = "\
 One worker, default configuration. Connections of a provider that answers in 20 ms come due at 500 a second, first alone and then \
-while 2,000 connections of a provider that takes 10 s have just come due. The slow one has a queue pool of its own \
+while 2,000 connections of a provider that takes 10 s have just come due; the first two seconds are not measured. The slow one has a queue pool of its own \
 (`pool = \"slow\"`) and no limit. The times are those of the fast provider's connections, from publish to event.";
 
 pub(super) async fn measure(scale: &Scale) -> Result<Measured> {

@@ -20,7 +20,8 @@ const QUANTILES: [(&str, f64); 3] = [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.99
 
 const METHOD: &str = "\
 The provider takes 20 ms for each answer. Full load is the rate at which a worker empties a full queue of 20,000 messages in the \
-same run. Then messages come evenly at a share of that rate for ten seconds. A refresh counts from the time at which its message \
+same run. Then messages come evenly at a share of that rate for ten seconds, the first two of which, in which connections are \
+opened, are not measured. A refresh counts from the time at which its message \
 was to be published until a subscriber of `freshet.events` has heard that the token is stored: publishing, queue, load, call, \
 commit, cache and event, less 20 ms. Publisher and subscriber share the two cores too.";
 

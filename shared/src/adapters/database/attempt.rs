@@ -35,14 +35,14 @@ macro_rules! with_rows {
                 place FOR ORDINALITY, \
                 id BIGINT PATH '$.id' ERROR ON ERROR, \
                 generation BIGINT PATH '$.generation' ERROR ON ERROR, \
-                loaded_state LONGTEXT PATH '$.loaded_state' ERROR ON ERROR, \
-                loaded_attempt LONGTEXT PATH '$.loaded_attempt' ERROR ON ERROR, \
-                attempt LONGTEXT PATH '$.attempt' ERROR ON ERROR, \
-                owner LONGTEXT PATH '$.owner' ERROR ON ERROR, \
+                loaded_state VARCHAR(255) PATH '$.loaded_state' ERROR ON ERROR, \
+                loaded_attempt VARCHAR(255) PATH '$.loaded_attempt' ERROR ON ERROR, \
+                attempt VARCHAR(255) PATH '$.attempt' ERROR ON ERROR, \
+                owner VARCHAR(255) PATH '$.owner' ERROR ON ERROR, \
                 lease_us BIGINT PATH '$.lease_us' ERROR ON ERROR, \
                 unknown_us BIGINT PATH '$.unknown_us' ERROR ON ERROR, \
                 passes BIGINT PATH '$.passes' ERROR ON ERROR, \
-                spent LONGTEXT PATH '$.spent' ERROR ON ERROR\
+                spent VARCHAR(255) PATH '$.spent' ERROR ON ERROR\
             )) AS new \
             JOIN token_refresh AS ours ON ours.connection_id = new.id AND ours.generation = new.generation ",
             $after

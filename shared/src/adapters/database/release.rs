@@ -18,13 +18,16 @@ use crate::ports::store::{Recovered, Release, StoreError};
 const OPERATION: &str = "release a connection";
 
 /// A recovery ends what failures before it left behind.
+///
+/// Texts are no longer than their columns. A LONGTEXT among them would make the server write a table on disk for each
+/// statement.
 const RELEASE: &str = "UPDATE JSON_TABLE(?, '$[*]' COLUMNS (\
         id BIGINT PATH '$.id' ERROR ON ERROR, \
         generation BIGINT PATH '$.generation' ERROR ON ERROR, \
         next_attempt_at DATETIME(6) PATH '$.next_attempt_at' ERROR ON ERROR, \
         recovers INT PATH '$.recovers' ERROR ON ERROR, \
-        loaded_attempt LONGTEXT PATH '$.loaded_attempt' ERROR ON ERROR, \
-        trace LONGTEXT PATH '$.trace' ERROR ON ERROR\
+        loaded_attempt VARCHAR(255) PATH '$.loaded_attempt' ERROR ON ERROR, \
+        trace VARCHAR(255) PATH '$.trace' ERROR ON ERROR\
     )) AS new \
     JOIN token_refresh AS ours ON ours.connection_id = new.id AND ours.generation = new.generation \
         AND (NOT new.recovers OR ours.attempt_id IS NULL \

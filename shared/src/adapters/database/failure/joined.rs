@@ -8,8 +8,13 @@ use super::super::together::{places, time};
 use super::{shown_detail, trace_id, traceparent};
 use crate::ports::store::FailureRecord;
 
+/// Texts are no longer than their columns, but for a kept answer, which is read only where there is one: a LONGTEXT makes the server
+/// write a table on disk for each statement.
 macro_rules! with_rows {
     ($before:literal, $after:expr) => {
+        with_rows!($before, "", $after)
+    };
+    ($before:literal, $answer:literal, $after:expr) => {
         concat!(
             $before,
             " JSON_TABLE(?, '$[*]' COLUMNS (\
@@ -18,17 +23,17 @@ macro_rules! with_rows {
                 generation BIGINT PATH '$.generation' ERROR ON ERROR, \
                 at DATETIME(6) PATH '$.at' ERROR ON ERROR, \
                 next_attempt_at DATETIME(6) PATH '$.next_attempt_at' ERROR ON ERROR, \
-                state LONGTEXT PATH '$.state' ERROR ON ERROR, \
-                fingerprint LONGTEXT PATH '$.fingerprint' ERROR ON ERROR, \
-                class LONGTEXT PATH '$.class' ERROR ON ERROR, \
-                detail LONGTEXT PATH '$.detail' ERROR ON ERROR, \
+                state VARCHAR(255) PATH '$.state' ERROR ON ERROR, \
+                fingerprint VARCHAR(255) PATH '$.fingerprint' ERROR ON ERROR, \
+                class VARCHAR(255) PATH '$.class' ERROR ON ERROR, \
+                detail VARCHAR(2000) PATH '$.detail' ERROR ON ERROR, \
                 grant_failures BIGINT PATH '$.grant_failures' ERROR ON ERROR, \
                 counts INT PATH '$.counts' ERROR ON ERROR, \
                 stays_open INT PATH '$.stays_open' ERROR ON ERROR, \
-                trace LONGTEXT PATH '$.trace' ERROR ON ERROR, \
-                trace_id LONGTEXT PATH '$.trace_id' ERROR ON ERROR, \
-                kept_answer LONGTEXT PATH '$.kept_answer' ERROR ON ERROR, \
-                known LONGTEXT PATH '$.known' ERROR ON ERROR\
+                trace VARCHAR(255) PATH '$.trace' ERROR ON ERROR, \
+                trace_id VARCHAR(255) PATH '$.trace_id' ERROR ON ERROR, ",
+            $answer,
+            "known VARCHAR(255) PATH '$.known' ERROR ON ERROR\
             )) AS new \
             JOIN token_refresh AS ours ON ours.connection_id = new.id AND ours.generation = new.generation \
                 AND (new.known IS NULL OR ours.attempt_id IS NULL \
@@ -40,8 +45,12 @@ macro_rules! with_rows {
 
 macro_rules! update {
     ($more:expr) => {
+        update!("", $more)
+    };
+    ($answer:literal, $more:expr) => {
         with_rows!(
             "UPDATE",
+            $answer,
             concat!(
                 " SET ours.failures = ours.failures + new.counts, ours.grant_failures = new.grant_failures, \
                     ours.next_attempt_at = new.next_attempt_at, ours.queued_until = NULL, \
@@ -55,8 +64,8 @@ macro_rules! update {
 
 /// Texts of the row and of ours never meet in one expression: their collations may differ.
 macro_rules! update_with_standing {
-    ($more:literal) => {
-        update!(concat!(
+    ($answer:literal, $more:literal) => {
+        update!($answer, concat!(
             ", ours.state = new.state, ours.waiting_fingerprint = new.fingerprint, ours.lease_owner = NULL, \
              ours.lease_until = NULL, ours.attempt_id = IF(new.stays_open, ours.attempt_id, NULL), \
              ours.attempt_grant = IF(new.stays_open, ours.attempt_grant, NULL), \
@@ -68,9 +77,15 @@ macro_rules! update_with_standing {
 
 /// Where the standing is kept.
 const UPDATE: &str = update!("");
-const WITH_ANSWER: &str = update!(", ours.kept_answer = new.kept_answer");
-const WITH_STANDING: &str = update_with_standing!("");
-const WITH_STANDING_AND_ANSWER: &str = update_with_standing!(", ours.kept_answer = new.kept_answer");
+const WITH_ANSWER: &str = update!(
+    "kept_answer LONGTEXT PATH '$.kept_answer' ERROR ON ERROR, ",
+    ", ours.kept_answer = new.kept_answer"
+);
+const WITH_STANDING: &str = update_with_standing!("", "");
+const WITH_STANDING_AND_ANSWER: &str = update_with_standing!(
+    "kept_answer LONGTEXT PATH '$.kept_answer' ERROR ON ERROR, ",
+    ", ours.kept_answer = new.kept_answer"
+);
 
 /// The rows are those that the update before found: nobody else can move them before we are done, and what it wrote meets
 /// its own preconditions.

@@ -96,12 +96,14 @@ const UNFENCED_WITH_GRANT: &str =
 
 /// Those rows of which the database says that what we sent is what stands. The moment at which a credential was granted tells
 /// it from one that somebody else stored on the same generation.
-const STANDING: &str = concat!(
-    "SELECT CAST(new.place AS SIGNED) - 1 AS place FROM ",
-    rows!("LONGTEXT"),
-    " JOIN token_refresh AS ours ON ours.connection_id = new.id AND ours.generation = new.spent + 1 \
-       AND ours.last_success_at = new.generated_at"
-);
+const STANDING: &str = "SELECT CAST(new.place AS SIGNED) - 1 AS place FROM JSON_TABLE(?, '$[*]' COLUMNS (\
+        place FOR ORDINALITY, \
+        id BIGINT PATH '$.id' ERROR ON ERROR, \
+        spent BIGINT PATH '$.spent' ERROR ON ERROR, \
+        generated_at DATETIME(6) PATH '$.generated_at' ERROR ON ERROR\
+    )) AS new \
+    JOIN token_refresh AS ours ON ours.connection_id = new.id AND ours.generation = new.spent + 1 \
+        AND ours.last_success_at = new.generated_at";
 
 /// What a credential's statement is like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -75,17 +75,20 @@ macro_rules! update_with_standing {
     };
 }
 
+macro_rules! with_answer {
+    ($update:ident) => {
+        $update!(
+            "kept_answer LONGTEXT PATH '$.kept_answer' ERROR ON ERROR, ",
+            ", ours.kept_answer = new.kept_answer"
+        )
+    };
+}
+
 /// Where the standing is kept.
 const UPDATE: &str = update!("");
-const WITH_ANSWER: &str = update!(
-    "kept_answer LONGTEXT PATH '$.kept_answer' ERROR ON ERROR, ",
-    ", ours.kept_answer = new.kept_answer"
-);
+const WITH_ANSWER: &str = with_answer!(update);
 const WITH_STANDING: &str = update_with_standing!("", "");
-const WITH_STANDING_AND_ANSWER: &str = update_with_standing!(
-    "kept_answer LONGTEXT PATH '$.kept_answer' ERROR ON ERROR, ",
-    ", ours.kept_answer = new.kept_answer"
-);
+const WITH_STANDING_AND_ANSWER: &str = with_answer!(update_with_standing);
 
 /// The rows are those that the update before found: nobody else can move them before we are done, and what it wrote meets
 /// its own preconditions.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use chrono::{DateTime, TimeDelta, Utc};
+use freshet_shared::adapters::rabbitmq::queue_names;
 use freshet_tests::fleet::now;
 use freshet_tests::waiting::eventually;
 use tokio::net::TcpStream;
@@ -23,12 +24,16 @@ use crate::troupe::{End, Troupe};
 const RESUMES_WITHIN: Duration = Duration::from_secs(120);
 /// Producers: one scans, and another stands by.
 const PRODUCERS: usize = 2;
+/// That of all providers which have none of their own.
+const POOL: &str = "shared";
 
 /// What was done.
 #[derive(Debug, Default)]
 pub(crate) struct Done {
     /// Connections that came due.
     pub(crate) jobs: i64,
+    /// From which connection on they were added, and when.
+    pub(crate) waves: Vec<(i64, DateTime<Utc>)>,
     /// Kinds of mischief, and how often each happened.
     pub(crate) counts: Vec<(&'static str, u32)>,
     /// All that hit somebody.
@@ -122,6 +127,7 @@ pub(crate) async fn play(stage: &mut Stage, arguments: &Arguments) -> Result<Don
     supply.share(stage, 0, 1).await?;
     // Whoever is killed while it starts has nothing to lose.
     called(stage, DateTime::UNIX_EPOCH).await?;
+    stage.rabbitmq.writes_down(&queue_names(&[POOL.to_owned()])).await?;
     for (number, deed) in deeds.into_iter().enumerate() {
         // Work comes in as long as there is mischief left, so that none of it hits an idle fleet.
         supply.share(stage, number + 1, all).await?;
@@ -142,6 +148,7 @@ pub(crate) async fn play(stage: &mut Stage, arguments: &Arguments) -> Result<Don
         done.counts.push((deed.name(), deed.ordered(arguments)));
     }
     done.jobs = supply.added();
+    done.waves = supply.into_waves();
     done.recovered_in = recover(stage, arguments, &mut cast, &mut done).await?;
     let Cast { mut workers, mut producers, .. } = cast;
     done.ends.extend(workers.dismiss().await);

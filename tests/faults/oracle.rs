@@ -200,7 +200,8 @@ fn what_held_up(call: &LedgerEntry, before: DateTime<Utc>, done: &Done) -> Optio
     done.events.iter().find(explains).map(|event| event.what.as_str())
 }
 
-/// A message that was done comes again only if something hit the worker that did it before the broker knew.
+/// A message that was done comes again only if something hit the worker that did it before the broker knew, or if there are
+/// two of it: what the broker took in and could not confirm is published again, and the first one may wait anywhere.
 fn explain_again(
     who: &str,
     again: &Again,
@@ -211,7 +212,9 @@ fn explain_again(
 ) {
     let before = calls.iter().rfind(|call| call.arrived_at <= again.at);
     let caller = before.and_then(|call| call.caller.as_deref()).unwrap_or_default();
-    let reason = before.and_then(|call| what_hit(caller, call.arrived_at, again.at, done));
+    let reason = before
+        .and_then(|call| what_hit(caller, call.arrived_at, again.at, done))
+        .or_else(|| what_doubled(again, done));
     match reason {
         Some(reason) => *verdict.came_again.entry(reason).or_default() += 1,
         None => {
@@ -220,6 +223,15 @@ fn explain_again(
                 .push(format!("{who}: done by {caller} at {at}; came to {} at {}", again.to, again.at));
         }
     }
+}
+
+/// What may have kept the broker's confirmation from the producer since the connection is there.
+fn what_doubled(again: &Again, done: &Done) -> Option<&'static str> {
+    let (_, added) = done.waves.iter().rfind(|(first, _)| *first <= again.connection_id)?;
+    let doubles = |event: &&Event| {
+        matches!(event.what, What::BrokerAway | What::NetworkFailing) && event.explains("", *added, again.at)
+    };
+    done.events.iter().find(doubles).map(|event| event.what.as_str())
 }
 
 /// Those that nothing excuses.
@@ -292,7 +304,28 @@ async fn rows(stage: &Stage) -> Result<Vec<Row>> {
 
 #[cfg(test)]
 mod tests {
+    use freshet_tests::fleet::now;
+
     use super::*;
+
+    #[test]
+    fn a_message_is_doubled_only_by_what_happened_since_its_connection_is_there() {
+        let seconds = TimeDelta::seconds;
+        let begun = now();
+        let away = |what| Event::since(begun - seconds(10), what, Whom::Everyone);
+        let done = |what| Done {
+            waves: vec![(1, begun - seconds(60)), (201, begun + seconds(60))],
+            events: vec![away(what)],
+            ..Done::default()
+        };
+        let again = |connection_id, at| Again { connection_id, at, to: "worker-1".into() };
+        let late = begun + seconds(120);
+        assert_eq!(what_doubled(&again(200, late), &done(What::BrokerAway)), Some("broker away"));
+        assert!(what_doubled(&again(200, late), &done(What::NetworkFailing)).is_some());
+        assert_eq!(what_doubled(&again(201, late), &done(What::BrokerAway)), None, "it came after");
+        assert_eq!(what_doubled(&again(200, begun - seconds(30)), &done(What::BrokerAway)), None, "before");
+        assert_eq!(what_doubled(&again(200, late), &done(What::RedisAway)), None);
+    }
 
     #[test]
     fn quantiles_are_the_nearest_ranks() {

@@ -3,6 +3,7 @@
 mod accounts;
 mod depth;
 mod settling;
+mod silent;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU16;

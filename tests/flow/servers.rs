@@ -3,9 +3,10 @@
 //! These tests start servers of their own; where all services are given from outside, the programs may be missing
 //! and there is nothing to test.
 
+use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use fred::prelude::{Builder, Client, ClientLike, Config, KeysInterface};
 use freshet_tests::services::{MariaDb, RabbitMq, Redis};
 use freshet_tests::waiting::eventually;
@@ -35,6 +36,27 @@ async fn a_killed_mariadb_keeps_what_was_committed() -> Result<()> {
     server.stop().await
 }
 
+/// One that starts would else remove the other's temporary tables, and the other would crash.
+#[tokio::test]
+async fn of_two_mariadbs_each_has_a_temporary_folder_of_its_own() -> Result<()> {
+    if !MariaDb::is_installed() {
+        return Ok(());
+    }
+    let servers = tokio::try_join!(MariaDb::start(), MariaDb::start())?;
+    let mut folders = Vec::new();
+    for server in [&servers.0, &servers.1] {
+        let connection = Database::connect(server.url()).await?;
+        let query = Statement::from_string(DbBackend::MySql, "SELECT @@tmpdir AS folder, @@datadir AS data");
+        let row = connection.query_one_raw(query).await?.context("no row")?;
+        let (folder, data): (String, String) = (row.try_get("", "folder")?, row.try_get("", "data")?);
+        let home = Path::new(&data).parent().context("no folder around the data")?;
+        ensure!(Path::new(&folder).starts_with(home), "{folder} is not beside {data}");
+        folders.push(folder);
+    }
+    assert_ne!(folders[0], folders[1]);
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_killed_rabbitmq_keeps_what_was_confirmed() -> Result<()> {
     if !RabbitMq::is_installed() {
@@ -48,10 +70,7 @@ async fn a_killed_rabbitmq_keeps_what_was_confirmed() -> Result<()> {
     let channel = connection.create_channel().await?;
     channel.queue_declare("kept".into(), QueueDeclareOptions::durable(), arguments).await?;
     // A declaration, unlike a message, reaches the disk only seconds after it is confirmed.
-    server.stop().await?;
-    server.restart().await?;
-    let connection = Connection::connect(&url, ConnectionProperties::default()).await?;
-    let channel = connection.create_channel().await?;
+    server.writes_down(&["kept".to_owned()]).await?;
     channel.confirm_select(ConfirmSelectOptions::default()).await?;
     let properties = BasicProperties::default().with_delivery_mode(2);
     let confirmed =

@@ -29,6 +29,11 @@ impl Folder {
         &self.path
     }
 
+    pub(crate) fn add(&self, folder: &str) -> Result<()> {
+        let path = self.path.join(folder);
+        fs::create_dir(&path).with_context(|| format!("cannot create {}", path.display()))
+    }
+
     pub(crate) fn write(&self, file: &str, content: &str) -> Result<PathBuf> {
         let path = self.path.join(file);
         fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))?;

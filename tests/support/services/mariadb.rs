@@ -19,6 +19,10 @@ const PACKAGE: &str = "mariadb-server";
 /// MySQL's server, which also prepares its data.
 const MYSQL: &str = "mysqld";
 
+/// A server that starts removes what it takes for temporary tables of its last run, also those of another server in the same
+/// folder, which crashes.
+const TEMPORARY: &str = "tmp";
+
 /// The server runs it at each start.
 const USERS: &str = "\
 CREATE USER IF NOT EXISTS `freshet`@`127.0.0.1` IDENTIFIED BY 'freshet';
@@ -49,6 +53,7 @@ impl MariaDb {
         let (instance, port) = (Instance::create("mariadb", Root::of_environment())?, free_port()?);
         let mut mariadb = Self { instance, port, options: options.to_vec() };
         mariadb.instance.folder().write("users.sql", USERS)?;
+        mariadb.instance.folder().add(TEMPORARY)?;
         mariadb.install().await?;
         mariadb.launch().await?;
         Ok(mariadb)
@@ -130,6 +135,8 @@ impl MariaDb {
         // It must come first.
         command.arg("--no-defaults");
         command.arg(format!("--datadir={}", self.instance.inside("data").display()));
+        // The installer has no option for it.
+        command.env("TMPDIR", self.instance.inside(TEMPORARY));
         if Uid::effective().is_root() {
             command.arg("--user=root");
         }

@@ -13,6 +13,10 @@ use self::broker::Broker;
 use self::epmd::Epmd;
 use super::root::Root;
 use crate::management::Management;
+use crate::waiting::eventually;
+
+/// Longer than the broker holds anything in memory only.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A running RabbitMQ server with the user `guest`; killed and removed when dropped. The broker is dropped first:
 /// one without its `epmd` would start another that outlives us.
@@ -57,8 +61,19 @@ impl RabbitMq {
         self.broker.instance.stop().await
     }
 
+    /// Waits until a SIGKILL would leave these quorum queues of the virtual host `/` as they are. For some seconds the broker
+    /// holds their names in memory only, and one whose name it has lost never has a leader again (seen with RabbitMQ 3.10,
+    /// whose `ra` starts it as one that awaits its first election).
+    pub async fn writes_down(&self, queues: &[String]) -> Result<()> {
+        eventually("the broker has written down its queues", PATIENCE, async || {
+            ensure!(self.broker.has_written_down(queues)?, "names are missing on disk");
+            Ok(())
+        })
+        .await
+    }
+
     /// SIGKILL; messages that were confirmed are there after a restart. Queues and exchanges are, too, unless they
-    /// were declared in the last few seconds: those the broker still holds in memory.
+    /// were declared in the last few seconds: see [`RabbitMq::writes_down`].
     pub fn kill(&mut self) -> Result<()> {
         self.broker.instance.kill()
     }
@@ -82,7 +97,16 @@ impl RabbitMq {
     /// Raises the memory alarm, or ends it: while it stands, the broker reads nothing from connections that publish.
     pub async fn alarm(&mut self, is_raised: bool) -> Result<()> {
         let watermark = if is_raised { "0.000001" } else { "0.8" };
-        let mut command = self.broker.control(&["set_vm_memory_high_watermark", watermark])?;
+        self.control(&["set_vm_memory_high_watermark", watermark]).await
+    }
+
+    /// Lets a quorum queue of the virtual host `/` stand still: it answers nobody, and all others go on.
+    pub async fn suspend(&self, queue: &str) -> Result<()> {
+        self.control(&["eval", &format!("sys:suspend('%2F_{queue}').")]).await
+    }
+
+    async fn control(&self, arguments: &[&str]) -> Result<()> {
+        let mut command = self.broker.control(arguments)?;
         let ended = tokio::task::spawn_blocking(move || command.output())
             .await?
             .context("cannot start rabbitmqctl")?;

@@ -33,7 +33,7 @@ pub(super) struct Session {
     connection: Arc<Connection>,
     urgent: Vec<Subscription>,
     early: Vec<Subscription>,
-    mending: FuturesUnordered<BoxFuture<'static, Result<Subscription, LinkError>>>,
+    opening: FuturesUnordered<BoxFuture<'static, Result<Subscription, LinkError>>>,
     opened: Instant,
 }
 
@@ -52,19 +52,16 @@ impl Session {
             connection: Arc::clone(&connection),
             urgent: Vec::new(),
             early: Vec::new(),
-            mending: FuturesUnordered::new(),
+            opening: FuturesUnordered::new(),
             opened: Instant::now(),
         };
-        let routes = rabbitmq.topology.routes(source);
-        let opening = routes.iter().map(|route| Subscription::open(rabbitmq, &connection, route, prefetch));
-        for (route, opened) in routes.iter().zip(join_all(opening).await) {
-            match opened {
-                Ok(subscription) => session.add(subscription),
-                Err(error) if connection.status().connected() => {
-                    session.mend(route.clone(), &error.to_string())
-                }
-                Err(error) => return Err(error),
-            }
+        for route in rabbitmq.topology.routes(source) {
+            let (rabbitmq, connection) = (Arc::clone(rabbitmq), Arc::clone(&connection));
+            session.opening.push(Box::pin(subscribe(rabbitmq, connection, route.clone(), prefetch)));
+        }
+        // A queue that does not answer holds up no other: what that one has delivered would wait with it.
+        if let Some(first) = session.opening.next().await {
+            session.add(first?);
         }
         Ok(session)
     }
@@ -88,12 +85,9 @@ impl Session {
     }
 
     fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Received, String>> {
-        while let Poll::Ready(Some(mended)) = self.mending.poll_next_unpin(context) {
-            match mended {
-                Ok(subscription) => {
-                    info!(queue = &*subscription.queue, "consuming from it again");
-                    self.add(subscription);
-                }
+        while let Poll::Ready(Some(opened)) = self.opening.poll_next_unpin(context) {
+            match opened {
+                Ok(subscription) => self.add(subscription),
                 Err(error) => return Poll::Ready(Err(error.to_string())),
             }
         }
@@ -112,7 +106,7 @@ impl Session {
                             return Poll::Ready(Err(problem));
                         }
                         let ended = self.lane(lane).remove(index);
-                        self.mend(ended.route, &problem);
+                        self.mend(ended.route, problem);
                         // Asked once, so that it wakes us.
                         context.waker().wake_by_ref();
                     }
@@ -133,10 +127,24 @@ impl Session {
         self.lane(subscription.route.lane).push(subscription);
     }
 
-    fn mend(&mut self, route: Route, problem: &str) {
-        warn!(queue = route.queue.as_str(), problem, "a queue cannot be consumed from, trying it again");
+    fn mend(&mut self, route: Route, problem: String) {
         let (rabbitmq, connection) = (Arc::clone(&self.rabbitmq), Arc::clone(&self.connection));
-        self.mending.push(Box::pin(mend(rabbitmq, connection, route, self.prefetch)));
+        self.opening.push(Box::pin(mend(rabbitmq, connection, route, self.prefetch, problem)));
+    }
+}
+
+/// Consumes as soon as the queue can be consumed from. Fails as [`mend`] does.
+async fn subscribe(
+    rabbitmq: Arc<RabbitMq>,
+    connection: Arc<Connection>,
+    route: Route,
+    prefetch: Prefetch,
+) -> Result<Subscription, LinkError> {
+    match Subscription::open(&rabbitmq, &connection, &route, prefetch).await {
+        Err(error) if connection.status().connected() => {
+            mend(rabbitmq, connection, route, prefetch, error.to_string()).await
+        }
+        opened => opened,
     }
 }
 
@@ -146,10 +154,12 @@ async fn mend(
     connection: Arc<Connection>,
     route: Route,
     prefetch: Prefetch,
+    problem: String,
 ) -> Result<Subscription, LinkError> {
+    warn!(queue = route.queue.as_str(), problem, "a queue cannot be consumed from, trying it again");
     // A queue whose deliveries end as soon as they begin must not keep us busy.
     tokio::time::sleep(MENDING.first).await;
-    persist(
+    let mended = persist(
         MENDING,
         || async {
             let channel = rabbitmq.open_channel(&connection).await?;
@@ -159,5 +169,7 @@ async fn mend(
         |error| error.is_transient() && connection.status().connected(),
         |error, pause| warn!(%error, ?pause, "a queue still cannot be consumed from"),
     )
-    .await
+    .await?;
+    info!(queue = &*mended.queue, "consuming from it again");
+    Ok(mended)
 }

@@ -47,6 +47,9 @@ pub(crate) struct Arguments {
     /// How many milliseconds pass at most between two of all these, beside the tenth of a second that always does.
     #[arg(long, default_value_t = 700)]
     pub(crate) pace: u64,
+    /// Messages that are put aside before all that, while the broker is killed: each has to reach the queue of dead letters.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) dead_letters: u64,
     /// How many of a hundred first attempts fail at the provider.
     #[arg(long, default_value_t = 30)]
     pub(crate) first_failures: u64,

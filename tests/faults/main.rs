@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod dead_letters;
 mod events;
 mod freezer;
 mod mischief;
@@ -52,7 +53,9 @@ async fn until_signalled<T>(work: impl Future<Output = Result<T>>) -> Result<T> 
 async fn run(arguments: &Arguments) -> Result<bool> {
     let begun = std::time::Instant::now();
     let mut stage = stage::Stage::set(arguments).await?;
-    let done = Box::pin(mischief::play(&mut stage, arguments)).await?;
+    let lost_dead_letters = Box::pin(dead_letters::play(&mut stage, arguments.dead_letters)).await?;
+    let mut done = Box::pin(mischief::play(&mut stage, arguments)).await?;
+    done.lost_dead_letters = lost_dead_letters;
     let verdict = oracle::judge(&stage, &done, arguments).await?;
     table::print(arguments, &done, &verdict, begun.elapsed());
     Ok(verdict.is_clean())

@@ -42,6 +42,8 @@ pub(crate) struct Done {
     pub(crate) ends: Vec<End>,
     /// By the workers.
     pub(crate) said: Said,
+    /// Messages that were put aside while the broker was killed, and are in no queue.
+    pub(crate) lost_dead_letters: Vec<String>,
     /// How long after the broker's return the first refresh was made, each time.
     pub(crate) resumed_in: Vec<Duration>,
     /// Processes that ended by themselves, and why.

@@ -136,6 +136,7 @@ pub(crate) async fn judge(stage: &Stage, done: &Done, arguments: &Arguments) -> 
         ("done message came again", done_again),
         ("left due", due),
         ("message left over", leftover),
+        ("dead letter lost", done.lost_dead_letters.clone()),
         ("dead letters may be lost", unsafe_dead_letters(stage).await?),
         ("process did not end well", bad_ends),
         ("resumed late", late(&done.resumed_in).into_iter().collect()),

@@ -299,6 +299,8 @@ pub(crate) fn account_of(id: i64) -> String {
 fn do_without(without: Without, environment: &mut HashMap<String, String>) -> Result<()> {
     let variable = freshet_shared::failpoints::WITHOUT_VARIABLE;
     environment.insert(variable.into(), without.guard().as_str().into());
+    // We declare queues, too.
+    freshet_shared::failpoints::turn_off(without.guard());
     Ok(())
 }
 

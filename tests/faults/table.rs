@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::arguments::Arguments;
+use crate::dead_letters;
 use crate::mischief::Done;
 use crate::oracle::{Verdict, quantiles};
 
@@ -23,6 +24,10 @@ pub(crate) fn print(arguments: &Arguments, done: &Done, verdict: &Verdict, took:
     line("first attempts failing", format!("{} %", arguments.first_failures));
     for (name, count) in &done.counts {
         line(name, count.to_string());
+    }
+    if arguments.dead_letters > 0 {
+        line("dead letters", arguments.dead_letters.to_string());
+        line("broker kills among them", dead_letters::KILLS.to_string());
     }
     line("processes that gave up", done.gave_up.len().to_string());
     for why in done.gave_up.iter().take(NAMED) {

@@ -152,9 +152,13 @@ pub(crate) async fn play(stage: &mut Stage, arguments: &Arguments) -> Result<Don
     done.jobs = supply.added();
     done.waves = supply.into_waves();
     done.recovered_in = recover(stage, arguments, &mut cast, &mut done).await?;
-    let Cast { mut workers, mut producers, .. } = cast;
+    // Who waits for a person is looked at again and again; the last look has to find a worker.
+    done.ends.extend(cast.producers.dismiss().await);
+    if done.recovered_in.is_some() {
+        done.recovered_in = recover(stage, arguments, &mut cast, &mut done).await?.and(done.recovered_in);
+    }
+    let mut workers = cast.workers;
     done.ends.extend(workers.dismiss().await);
-    done.ends.extend(producers.dismiss().await);
     done.said = workers.said;
     Ok(done)
 }

@@ -82,7 +82,10 @@ pub(crate) async fn judge(stage: &Stage, done: &Done, arguments: &Arguments) -> 
         if calls.iter().any(|call| call.did == Did::ReuseDetected) {
             spent.push(who.clone());
         }
-        explain(&who, calls, done, &mut verdict, &mut unexplained);
+        let added = added(row.id, done);
+        // A call that spends is written down, and the second of two messages finds it.
+        let doubled_since = added.filter(|_| name == "repeatable");
+        explain(&who, calls, doubled_since, done, &mut verdict, &mut unexplained);
         for again in came_again.get(&row.id).into_iter().flatten() {
             explain_again(&who, again, calls, done, &mut verdict, &mut done_again);
         }
@@ -154,11 +157,12 @@ fn window(calls: &[LedgerEntry], stored: DateTime<Utc>, answered_after: TimeDelt
 }
 
 /// Each call but the first one needs a reason: the provider was told to fail the one before it, something hit the worker
-/// that made it before the next one came, or the worker that made the next one stood still meanwhile. That a worker was asked
-/// to end is none.
+/// that made it before the next one came, the worker that made the next one stood still meanwhile, or there may be two messages
+/// since `doubled_since`. That a worker was asked to end is none.
 fn explain(
     who: &str,
     calls: &[LedgerEntry],
+    doubled_since: Option<DateTime<Utc>>,
     done: &Done,
     verdict: &mut Verdict,
     unexplained: &mut Vec<String>,
@@ -169,7 +173,8 @@ fn explain(
         let reason = match before.fault {
             Some(_) => Some("the provider failed"),
             None => what_hit(caller, before.arrived_at, after.arrived_at, done)
-                .or_else(|| what_held_up(after, before.arrived_at, done)),
+                .or_else(|| what_held_up(after, before.arrived_at, done))
+                .or_else(|| what_doubled(doubled_since, after.arrived_at, done)),
         };
         match reason {
             Some(reason) => *verdict.explained.entry(reason).or_default() += 1,
@@ -215,7 +220,7 @@ fn explain_again(
     let caller = before.and_then(|call| call.caller.as_deref()).unwrap_or_default();
     let reason = before
         .and_then(|call| what_hit(caller, call.arrived_at, again.at, done))
-        .or_else(|| what_doubled(again, done));
+        .or_else(|| what_doubled(added(again.connection_id, done), again.at, done));
     match reason {
         Some(reason) => *verdict.came_again.entry(reason).or_default() += 1,
         None => {
@@ -227,12 +232,16 @@ fn explain_again(
 }
 
 /// What may have kept the broker's confirmation from the producer since the connection is there.
-fn what_doubled(again: &Again, done: &Done) -> Option<&'static str> {
-    let (_, added) = done.waves.iter().rfind(|(first, _)| *first <= again.connection_id)?;
+fn what_doubled(added: Option<DateTime<Utc>>, until: DateTime<Utc>, done: &Done) -> Option<&'static str> {
+    let added = added?;
     let doubles = |event: &&Event| {
-        matches!(event.what, What::BrokerAway | What::NetworkFailing) && event.explains("", *added, again.at)
+        matches!(event.what, What::BrokerAway | What::NetworkFailing) && event.explains("", added, until)
     };
     done.events.iter().find(doubles).map(|event| event.what.as_str())
+}
+
+fn added(connection_id: i64, done: &Done) -> Option<DateTime<Utc>> {
+    done.waves.iter().rfind(|(first, _)| *first <= connection_id).map(|(_, at)| *at)
 }
 
 /// Those that nothing excuses.
@@ -319,13 +328,14 @@ mod tests {
             events: vec![away(what)],
             ..Done::default()
         };
-        let again = |connection_id, at| Again { connection_id, at, to: "worker-1".into() };
+        let doubled =
+            |connection_id, until, done: &Done| what_doubled(added(connection_id, done), until, done);
         let late = begun + seconds(120);
-        assert_eq!(what_doubled(&again(200, late), &done(What::BrokerAway)), Some("broker away"));
-        assert!(what_doubled(&again(200, late), &done(What::NetworkFailing)).is_some());
-        assert_eq!(what_doubled(&again(201, late), &done(What::BrokerAway)), None, "it came after");
-        assert_eq!(what_doubled(&again(200, begun - seconds(30)), &done(What::BrokerAway)), None, "before");
-        assert_eq!(what_doubled(&again(200, late), &done(What::RedisAway)), None);
+        assert_eq!(doubled(200, late, &done(What::BrokerAway)), Some("broker away"));
+        assert!(doubled(200, late, &done(What::NetworkFailing)).is_some());
+        assert_eq!(doubled(201, late, &done(What::BrokerAway)), None, "it came after");
+        assert_eq!(doubled(200, begun - seconds(30), &done(What::BrokerAway)), None, "before");
+        assert_eq!(doubled(200, late, &done(What::RedisAway)), None);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use freshet_shared::adapters::rabbitmq::{DEAD_LETTER_QUEUE, PARKED_QUEUE};
 use freshet_shared::domain::lane::Lane;
-use freshet_tests::binaries::{Binary, Ended, TestFolder};
+use freshet_tests::binaries::{Binary, Ended, Process, TestFolder};
 use freshet_tests::fleet::PATIENCE;
 use freshet_tests::model_provider::{
     DefinedFleet, DefinitionOptions, Fault, Grant, ModelProvider, Rotation, SecretOf, Settings,
@@ -61,6 +61,13 @@ impl Scene {
 
     /// A worker whose database is killed while the provider is at it, and which is then asked to end.
     async fn lose_the_database(&mut self) -> Result<Ended> {
+        let worker = self.kill_the_database().await?;
+        worker.signal(Signal::SIGTERM)?;
+        worker.ended(PATIENCE).await
+    }
+
+    /// A worker whose database is killed while the provider is at it.
+    async fn kill_the_database(&mut self) -> Result<Process> {
         self.model.script("1", [Fault::none().after(std::time::Duration::from_secs(3))]);
         let published = self.defined.fleet.scan(Lane::Urgent).await?.published;
         ensure!(published == 1, "{published} messages");
@@ -72,8 +79,7 @@ impl Scene {
         })
         .await?;
         self.server.kill()?;
-        worker.signal(Signal::SIGTERM)?;
-        worker.ended(PATIENCE).await
+        Ok(worker)
     }
 
     /// With it the connections that the test itself had to it.
@@ -117,6 +123,32 @@ async fn a_rotated_token_survives_its_database_and_its_worker() -> Result<()> {
     scene.defined.fleet.vhost.until_drained(PATIENCE).await?;
     next.stop().await?;
     assert_eq!((scene.model.calls("1"), scene.model.grants("1")), (1, 1), "it was asked once");
+    // With this very token the next refresh works.
+    scene.defined.come_due().await?;
+    assert_eq!(scene.defined.refresh(1).await?, ["refreshed"]);
+    assert_eq!((scene.model.grants("1"), scene.model.reuse_detections("1")), (2, 0));
+    scene.dissolve().await
+}
+
+#[tokio::test]
+async fn a_granted_token_waits_for_a_database_that_comes_back() -> Result<()> {
+    let mut scene = Scene::set().await?;
+    let mut worker = scene.kill_the_database().await?;
+    worker.until_it_says("asking the database again", PATIENCE).await?;
+    scene.bring_the_database_back().await?;
+    eventually("the token is stored", PATIENCE, async || {
+        let stored = scene.defined.fleet.stored(1).await?;
+        ensure!(stored.generation() == 1, "its generation is {}", stored.generation());
+        Ok(())
+    })
+    .await?;
+    scene.defined.fleet.vhost.until_drained(PATIENCE).await?;
+    let _ = worker.terminate(PATIENCE).await?.with_code(0)?;
+    assert_eq!(
+        (scene.model.calls("1"), scene.parked().await?),
+        (1, 0),
+        "it was asked once, and nothing is parked"
+    );
     // With this very token the next refresh works.
     scene.defined.come_due().await?;
     assert_eq!(scene.defined.refresh(1).await?, ["refreshed"]);

@@ -8,6 +8,7 @@ use freshet_shared::domain::outcome::{Cached, Outcome, Skip};
 use freshet_shared::domain::provider::Provider;
 use freshet_shared::domain::provider::definition::Rotation;
 use freshet_shared::domain::retry::History;
+use freshet_shared::persistence::Patience;
 use freshet_shared::ports::store::{Recovered, Release, StoreError};
 use freshet_shared::telemetry::propagation::current;
 
@@ -156,9 +157,11 @@ pub(crate) async fn plan_cache_repair(
 ) {
     let next_attempt_at = Some(next_repair(refresher));
     let release = Release { connection_id, generation, next_attempt_at, recovered: None, trace: current() };
-    // Nobody else knows that the cache holds another token than the database.
+    // Nobody else knows that the cache holds another token than the database: that is given up only when the process ends,
+    // whose message then comes again.
+    let patience = Patience { total: None, ..DATABASE_PATIENCE };
     let planning = || refresher.store.release(&release);
-    if let Err(error) = until_answered(refresher, DATABASE_PATIENCE, planning).await {
+    if let Err(error) = until_answered(refresher, patience, planning).await {
         tracing::error!(connection_id = connection_id.0, %error, "cache repair not planned; the next refresh writes the cache");
     }
 }

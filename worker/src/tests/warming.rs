@@ -31,22 +31,35 @@ async fn a_connection_that_was_never_due_is_readable_again_too() {
     assert_eq!(bench.provider.calls().len(), 0);
 }
 
-/// Does not make the first round trip.
-#[derive(Default)]
-struct NotAtFirst(AtomicBool);
+/// Does not make the first round trip, which takes so long to fail.
+struct NotAtFirst {
+    took: Duration,
+    is_over: AtomicBool,
+}
 
 impl RoundTrips for NotAtFirst {
     fn make<'t>(&'t self, trip: BoxFuture<'t, ()>) -> BoxFuture<'t, ()> {
-        if self.0.swap(true, Ordering::SeqCst) { trip } else { async {}.boxed() }
+        if self.is_over.swap(true, Ordering::SeqCst) {
+            return trip;
+        }
+        async {
+            tokio::time::pause();
+            tokio::time::advance(self.took).await;
+            tokio::time::resume();
+        }
+        .boxed()
     }
 }
 
 #[tokio::test]
-async fn a_repair_is_planned_also_where_the_database_does_not_answer_at_once() {
-    let mut bench = Bench::new().await;
-    bench.add(1, 300).await;
-    let database = bench.database.clone().with_round_trips(Arc::new(NotAtFirst::default()));
-    Arc::get_mut(&mut bench.refresher).unwrap().store = Arc::new(database);
-    plan_cache_repair(&bench.refresher, ConnectionId(1), Generation(0)).await;
-    assert!(bench.load(1).await.next_attempt_at.is_some());
+async fn a_repair_is_planned_however_long_the_database_does_not_answer() {
+    for took in [0, 300].map(Duration::from_secs) {
+        let mut bench = Bench::new().await;
+        bench.add(1, 300).await;
+        let trips = NotAtFirst { took, is_over: AtomicBool::new(false) };
+        let database = bench.database.clone().with_round_trips(Arc::new(trips));
+        Arc::get_mut(&mut bench.refresher).unwrap().store = Arc::new(database);
+        plan_cache_repair(&bench.refresher, ConnectionId(1), Generation(0)).await;
+        assert!(bench.load(1).await.next_attempt_at.is_some(), "after {took:?}");
+    }
 }

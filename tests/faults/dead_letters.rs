@@ -26,7 +26,7 @@ use crate::stage::Stage;
 
 const POOL: &str = "shared";
 /// How often the broker is killed meanwhile.
-pub(crate) const KILLS: u64 = 3;
+pub(crate) const KILLS: u64 = 4;
 /// Rejected messages under way, which is what a kill may catch.
 const PREFETCH: u16 = 2_000;
 const PATIENCE: Duration = Duration::from_secs(120);

@@ -125,11 +125,13 @@ pub(crate) async fn play(stage: &mut Stage, arguments: &Arguments) -> Result<Don
         .collect();
     shuffle(&mut deeds, stage);
     let all = deeds.len();
+    if arguments.broker_kills > 0 {
+        stage.rabbitmq.writes_down(&queue_names(&[POOL.to_owned()])).await?;
+    }
     let mut supply = Supply::new(arguments.jobs, arguments.first_failures);
     supply.share(stage, 0, 1).await?;
     // Whoever is killed while it starts has nothing to lose.
     called(stage, DateTime::UNIX_EPOCH).await?;
-    stage.rabbitmq.writes_down(&queue_names(&[POOL.to_owned()])).await?;
     for (number, deed) in deeds.into_iter().enumerate() {
         // Work comes in as long as there is mischief left, so that none of it hits an idle fleet.
         supply.share(stage, number + 1, all).await?;

@@ -31,6 +31,7 @@ mod private_services;
 mod privileges;
 mod processes;
 mod providers_command;
+mod purged;
 mod queue;
 mod retry;
 mod sealing;

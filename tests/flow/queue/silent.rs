@@ -1,6 +1,8 @@
 //! A queue that does not answer, on a broker of the test's own.
 
-use anyhow::{Context, Result};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
 use freshet_shared::adapters::rabbitmq::{RabbitMq, RabbitMqSettings, queue_name};
 use freshet_shared::domain::lane::Lane;
 use freshet_shared::ports::queue::Consumer;
@@ -31,4 +33,23 @@ async fn a_queue_that_does_not_answer_holds_up_no_other() -> Result<()> {
     })
     .await
     .context("the consumer does not end")
+}
+
+#[tokio::test]
+async fn a_consumer_of_queues_that_never_answer_gives_up() -> Result<()> {
+    if !services::RabbitMq::is_installed() {
+        return Ok(());
+    }
+    let server = services::RabbitMq::start().await?;
+    let settings = RabbitMqSettings { give_up_after: Duration::from_secs(2), ..settings(&server.url()) };
+    let rabbitmq = RabbitMq::new(settings, &[POOL.to_owned()])?;
+    publish(&rabbitmq.publisher(), 0..1, Lane::Urgent).await?;
+    for lane in Lane::ALL {
+        server.suspend(&queue_name(POOL, lane)).await?;
+    }
+    let mut consumer = consumer(&rabbitmq, 10);
+    let given_up = timeout(DEADLINE, consumer.next()).await.context("it waits for ever")?;
+    let problem = given_up.err().context("a message came")?.problem;
+    ensure!(problem.starts_with("no session with RabbitMQ for 2s"), "{problem}");
+    Ok(())
 }

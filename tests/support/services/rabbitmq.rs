@@ -15,8 +15,8 @@ use super::root::Root;
 use crate::management::Management;
 use crate::waiting::eventually;
 
-/// Longer than the broker holds anything in memory only.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Longer than the broker holds anything in memory only, and than those need who declare it.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running RabbitMQ server with the user `guest`; killed and removed when dropped. The broker is dropped first:
 /// one without its `epmd` would start another that outlives us.

@@ -12,7 +12,7 @@ use futures_util::StreamExt;
 use futures_util::future::{BoxFuture, join_all};
 use futures_util::stream::FuturesUnordered;
 use lapin::Connection;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
 use super::lifeline::Lifeline;
@@ -22,6 +22,9 @@ use super::topology::{Route, Source};
 use super::{Prefetch, RabbitMq};
 use crate::domain::lane::Lane;
 use crate::persistence::{Patience, persist};
+
+/// The queues of a broker that is well answer one right after the other.
+const AFTER_THE_FIRST: Duration = Duration::from_millis(500);
 
 /// For a queue that is missing from a session.
 const MENDING: Patience = Patience::endless(Duration::from_secs(1), Duration::from_secs(30));
@@ -59,11 +62,25 @@ impl Session {
             let (rabbitmq, connection) = (Arc::clone(rabbitmq), Arc::clone(&connection));
             session.opening.push(Box::pin(subscribe(rabbitmq, connection, route.clone(), prefetch)));
         }
-        // A queue that does not answer holds up no other: what that one has delivered would wait with it.
-        if let Some(first) = session.opening.next().await {
-            session.add(first?);
-        }
+        session.open_some(rabbitmq.give_up_after).await?;
         Ok(session)
+    }
+
+    /// A queue that does not answer holds up no other: what that one has delivered would wait with it. Fails where none answers
+    /// for so long.
+    async fn open_some(&mut self, limit: Duration) -> Result<(), LinkError> {
+        match timeout(limit, self.opening.next()).await {
+            Ok(Some(first)) => self.add(first?),
+            Ok(None) => {}
+            Err(_) => {
+                let subject = "every queue".to_owned();
+                return Err(LinkError::TimedOut { action: "consume from", subject, limit });
+            }
+        }
+        while let Ok(Some(another)) = timeout(AFTER_THE_FIRST, self.opening.next()).await {
+            self.add(another?);
+        }
+        Ok(())
     }
 
     /// The next message, an urgent one where there is one; an error when the session is lost. Dropping the wait

@@ -6,9 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use freshet_shared::adapters::rabbitmq::{
-    DEAD_LETTER_QUEUE, RabbitMq, RabbitMqSettings, queue_name, queue_names,
-};
+use freshet_shared::adapters::rabbitmq::{DEAD_LETTER_QUEUE, RabbitMq, RabbitMqSettings, queue_name};
 use freshet_shared::domain::lane::Lane;
 use freshet_shared::domain::message::RefreshMessage;
 use freshet_shared::domain::secret::Secret;
@@ -22,9 +20,8 @@ use serde_json::json;
 use tokio::time::{Instant, sleep};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::stage::Stage;
+use crate::stage::{POOL, Stage};
 
-const POOL: &str = "shared";
 /// How often the broker is killed meanwhile.
 pub(crate) const KILLS: u64 = 4;
 /// Rejected messages under way, which is what a kill may catch.
@@ -42,7 +39,7 @@ pub(crate) async fn play(stage: &mut Stage, number: u64) -> Result<Vec<String>> 
         return Ok(Vec::new());
     }
     publish(stage, number).await?;
-    stage.rabbitmq.writes_down(&queue_names(&[POOL.to_owned()])).await?;
+    stage.queues_are_on_disk().await?;
     let url = format!("{}/%2f", stage.rabbitmq.url());
     let rejected = Arc::new(AtomicU64::new(0));
     let rejecting = AbortOnDropHandle::new(tokio::spawn(reject(url.clone(), rejected.clone())));

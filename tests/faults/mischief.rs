@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use chrono::{DateTime, TimeDelta, Utc};
-use freshet_shared::adapters::rabbitmq::queue_names;
 use freshet_tests::fleet::now;
 use freshet_tests::waiting::eventually;
 use tokio::net::TcpStream;
@@ -24,8 +23,6 @@ use crate::troupe::{End, Troupe};
 const RESUMES_WITHIN: Duration = Duration::from_secs(120);
 /// Producers: one scans, and another stands by.
 const PRODUCERS: usize = 2;
-/// That of all providers which have none of their own.
-const POOL: &str = "shared";
 
 /// What was done.
 #[derive(Debug, Default)]
@@ -126,7 +123,7 @@ pub(crate) async fn play(stage: &mut Stage, arguments: &Arguments) -> Result<Don
     shuffle(&mut deeds, stage);
     let all = deeds.len();
     if arguments.broker_kills > 0 {
-        stage.rabbitmq.writes_down(&queue_names(&[POOL.to_owned()])).await?;
+        stage.queues_are_on_disk().await?;
     }
     let mut supply = Supply::new(arguments.jobs, arguments.first_failures);
     supply.share(stage, 0, 1).await?;

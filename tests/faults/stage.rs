@@ -9,6 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use fred::prelude::{Builder, Client, ClientLike, Config};
 use freshet_shared::adapters::database::{Database, DatabaseSettings};
 use freshet_shared::adapters::embedded::clock::SeededRandomness;
+use freshet_shared::adapters::rabbitmq::queue_names;
 use freshet_shared::domain::secret::Secret;
 use freshet_shared::migrations;
 use freshet_shared::ports::randomness::Randomness;
@@ -25,6 +26,9 @@ use tokio::time::timeout;
 use crate::arguments::{Arguments, Without};
 use crate::proxy::Proxy;
 use crate::said;
+
+/// The pool of all providers that have none of their own.
+pub(crate) const POOL: &str = "shared";
 
 /// The kinds of connections, by the remainder of their ids: at a provider each.
 pub(crate) const KINDS: [&str; 3] = ["repeatable", "lenient", "strict"];
@@ -140,6 +144,11 @@ impl Stage {
             failing: 0,
             definitions,
         })
+    }
+
+    /// Until a kill of the broker leaves the queues as they are.
+    pub(crate) async fn queues_are_on_disk(&self) -> Result<()> {
+        self.rabbitmq.writes_down(&queue_names(&[POOL.to_owned()])).await
     }
 
     /// A number below `end`.

@@ -98,6 +98,25 @@ impl Scene {
         self.defined.fleet.vhost.ready_messages(PARKED_QUEUE).await
     }
 
+    /// Until the token is in its row, and its message is settled.
+    async fn until_stored(&self) -> Result<()> {
+        eventually("the token is stored", PATIENCE, async || {
+            let stored = self.defined.fleet.stored(1).await?;
+            ensure!(stored.generation() == 1, "its generation is {}", stored.generation());
+            Ok(())
+        })
+        .await?;
+        self.defined.fleet.vhost.until_drained(PATIENCE).await
+    }
+
+    /// The next refresh works with what is stored, and with nothing that was spent.
+    async fn refreshes_with_this_very_token(&self) -> Result<()> {
+        self.defined.come_due().await?;
+        assert_eq!(self.defined.refresh(1).await?, ["refreshed"]);
+        assert_eq!((self.model.grants("1"), self.model.reuse_detections("1")), (2, 0));
+        Ok(())
+    }
+
     async fn dissolve(self) -> Result<()> {
         self.defined.fleet.dissolve().await
     }
@@ -114,19 +133,10 @@ async fn a_rotated_token_survives_its_database_and_its_worker() -> Result<()> {
 
     scene.bring_the_database_back().await?;
     let next = scene.defined.fleet.worker().await?;
-    eventually("the parked answer is stored", PATIENCE, async || {
-        let stored = scene.defined.fleet.stored(1).await?;
-        ensure!(stored.generation() == 1, "its generation is {}", stored.generation());
-        Ok(())
-    })
-    .await?;
-    scene.defined.fleet.vhost.until_drained(PATIENCE).await?;
+    scene.until_stored().await?;
     next.stop().await?;
     assert_eq!((scene.model.calls("1"), scene.model.grants("1")), (1, 1), "it was asked once");
-    // With this very token the next refresh works.
-    scene.defined.come_due().await?;
-    assert_eq!(scene.defined.refresh(1).await?, ["refreshed"]);
-    assert_eq!((scene.model.grants("1"), scene.model.reuse_detections("1")), (2, 0));
+    scene.refreshes_with_this_very_token().await?;
     scene.dissolve().await
 }
 
@@ -136,23 +146,14 @@ async fn a_granted_token_waits_for_a_database_that_comes_back() -> Result<()> {
     let mut worker = scene.kill_the_database().await?;
     worker.until_it_says("asking the database again", PATIENCE).await?;
     scene.bring_the_database_back().await?;
-    eventually("the token is stored", PATIENCE, async || {
-        let stored = scene.defined.fleet.stored(1).await?;
-        ensure!(stored.generation() == 1, "its generation is {}", stored.generation());
-        Ok(())
-    })
-    .await?;
-    scene.defined.fleet.vhost.until_drained(PATIENCE).await?;
+    scene.until_stored().await?;
     let _ = worker.terminate(PATIENCE).await?.with_code(0)?;
     assert_eq!(
         (scene.model.calls("1"), scene.parked().await?),
         (1, 0),
         "it was asked once, and nothing is parked"
     );
-    // With this very token the next refresh works.
-    scene.defined.come_due().await?;
-    assert_eq!(scene.defined.refresh(1).await?, ["refreshed"]);
-    assert_eq!((scene.model.grants("1"), scene.model.reuse_detections("1")), (2, 0));
+    scene.refreshes_with_this_very_token().await?;
     scene.dissolve().await
 }
 

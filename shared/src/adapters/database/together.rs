@@ -73,7 +73,11 @@ fn write_each<'r, D: Sync, R: Sync, A: Send + 'r>(
             return answers;
         }
         let unlocked = match waited {
-            true => (writing.unlocked)(database, rows).await.unwrap_or_default(),
+            true => (writing.unlocked)(database, rows).await.unwrap_or_else(|error| {
+                let error = during("find the rows that nobody has locked")(error);
+                tracing::warn!(%error, "a row that is locked fails all that were to be written with it");
+                Vec::new()
+            }),
             false => Vec::new(),
         };
         // Where all are free by now, or none is, there is nothing to be gained by a part of them.
@@ -108,10 +112,13 @@ fn parts<R, K: Ord>(rows: &[R], of: fn(&R) -> (K, i64)) -> Vec<Vec<usize>> {
     parts.into_iter().map(|(_, _, places)| places).collect()
 }
 
-/// Asked with locks of its own, which end with it.
-const UNLOCKED: &str = "SELECT CAST(asked.place AS SIGNED) - 1 AS place FROM JSON_TABLE(?, '$[*]' COLUMNS (\
-        place FOR ORDINALITY, id BIGINT PATH '$' ERROR ON ERROR\
-    )) AS asked JOIN token_refresh AS ours ON ours.connection_id = asked.id \
+/// Asked with locks of its own, which end with it. MySQL would lock the table of the parameter as well, which is an error (3569),
+/// unless that is a derived one.
+const UNLOCKED: &str = "SELECT CAST(asked.place AS SIGNED) - 1 AS place FROM (\
+        SELECT place, id FROM JSON_TABLE(?, '$[*]' COLUMNS (\
+            place FOR ORDINALITY, id BIGINT PATH '$' ERROR ON ERROR\
+        )) AS given\
+    ) AS asked JOIN token_refresh AS ours ON ours.connection_id = asked.id \
     JOIN ie_appinstall_connection AS theirs ON theirs.id = asked.id FOR UPDATE SKIP LOCKED";
 
 impl Database {

@@ -72,7 +72,8 @@ impl Broker {
     /// Whether all these quorum queues of the virtual host `/` have their names on disk.
     pub(super) fn has_written_down(&self, queues: &[String]) -> Result<bool> {
         let file = format!("quorum/{}/names.dets", self.node());
-        let names = std::fs::read(self.instance.inside(&file)).context("the broker has no quorum queues")?;
+        let names =
+            std::fs::read(self.instance.path().join(file)).context("the broker has no quorum queues")?;
         let is_there = |queue: &String| {
             let name = format!("%2F_{queue}");
             names.windows(name.len()).any(|window| window == name.as_bytes())

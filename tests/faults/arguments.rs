@@ -29,6 +29,12 @@ pub(crate) struct Arguments {
     /// Producers killed by SIGKILL.
     #[arg(long, default_value_t = 2)]
     pub(crate) producer_kills: u32,
+    /// Producers asked to end by SIGTERM.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) producer_terms: u32,
+    /// Producers that stand still, for as long as workers do, while another one goes on.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) producer_stops: u32,
     /// Kills of RabbitMQ.
     #[arg(long, default_value_t = 1)]
     pub(crate) broker_kills: u32,
@@ -41,7 +47,8 @@ pub(crate) struct Arguments {
     /// Kills of Redis, each of which empties it.
     #[arg(long, default_value_t = 1)]
     pub(crate) redis_kills: u32,
-    /// Disturbances of the network between the processes and one of the servers.
+    /// Disturbances of the network between one process, or all of a kind, and one of those that it speaks to: the database,
+    /// the broker, the cache, the providers.
     #[arg(long, default_value_t = 3)]
     pub(crate) network_faults: u32,
     /// How many milliseconds pass at most between two of all these, beside the tenth of a second that always does.

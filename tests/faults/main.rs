@@ -3,10 +3,13 @@
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod company;
 mod dead_letters;
+mod deeds;
 mod events;
-mod freezer;
+mod explanations;
 mod mischief;
+mod network;
 mod oracle;
 mod proxy;
 mod said;

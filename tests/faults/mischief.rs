@@ -11,13 +11,13 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
 use crate::arguments::Arguments;
+use crate::company::Company;
+use crate::deeds::{Cast, Deed};
 use crate::events::{Event, What, Whom};
-use crate::freezer::Freezer;
-use crate::proxy::Mode;
 use crate::said::Said;
 use crate::stage::Stage;
 use crate::supply::Supply;
-use crate::troupe::{End, Troupe};
+use crate::troupe::End;
 
 /// A fleet that has not called by then does not come back by itself.
 const RESUMES_WITHIN: Duration = Duration::from_secs(120);
@@ -49,71 +49,23 @@ pub(crate) struct Done {
     pub(crate) recovered_in: Option<Duration>,
 }
 
-/// Who is hit.
-struct Cast {
-    workers: Troupe,
-    producers: Troupe,
-    freezer: Freezer,
-}
-
-/// One deed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Deed {
-    KillWorker,
-    TerminateWorker,
-    StopWorker,
-    KillProducer,
-    KillBroker,
-    KillDatabase,
-    KillRedis,
-    Network,
-}
-
-impl Deed {
-    const ALL: [Self; 8] = [
-        Self::KillWorker,
-        Self::TerminateWorker,
-        Self::StopWorker,
-        Self::KillProducer,
-        Self::KillBroker,
-        Self::KillDatabase,
-        Self::KillRedis,
-        Self::Network,
-    ];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::KillWorker => "worker kills",
-            Self::TerminateWorker => "worker SIGTERMs",
-            Self::StopWorker => "worker SIGSTOPs",
-            Self::KillProducer => "producer kills",
-            Self::KillBroker => "broker kills",
-            Self::KillDatabase => "database kills",
-            Self::KillRedis => "Redis kills",
-            Self::Network => "network faults",
-        }
+impl Done {
+    /// Since when a connection is there.
+    pub(crate) fn added(&self, connection_id: i64) -> Option<DateTime<Utc>> {
+        self.waves.iter().rfind(|(first, _)| *first <= connection_id).map(|(_, at)| *at)
     }
 
-    fn ordered(self, arguments: &Arguments) -> u32 {
-        match self {
-            Self::KillWorker => arguments.worker_kills,
-            Self::TerminateWorker => arguments.worker_terms,
-            Self::StopWorker => arguments.worker_stops,
-            Self::KillProducer => arguments.producer_kills,
-            Self::KillBroker => arguments.broker_kills,
-            Self::KillDatabase => arguments.database_kills,
-            Self::KillRedis => arguments.redis_kills,
-            Self::Network => arguments.network_faults,
-        }
+    /// Those to whom something was done, and nobody in particular at the end.
+    pub(crate) fn workers(&self) -> impl Iterator<Item = &str> {
+        self.events.iter().filter_map(|event| event.whom.worker()).chain([""])
     }
 }
 
 /// Lets the fleet work through all of it.
 pub(crate) async fn play(stage: &mut Stage, arguments: &Arguments) -> Result<Done> {
     let mut cast = Cast {
-        producers: Troupe::start("producer", PRODUCERS, stage)?,
-        workers: Troupe::start("worker", arguments.workers, stage)?,
-        freezer: Freezer::default(),
+        producers: Company::of_producers(PRODUCERS, stage).await?,
+        workers: Company::of_workers(arguments.workers, stage).await?,
     };
     let mut done = Done::default();
     let mut deeds: Vec<Deed> = Deed::ALL
@@ -136,15 +88,15 @@ pub(crate) async fn play(stage: &mut Stage, arguments: &Arguments) -> Result<Don
             be_without_broker(stage, &mut supply, arguments, &mut done).await?;
         } else {
             sleep(Duration::from_millis(100 + stage.draw(arguments.pace.max(1)))).await;
-            commit(deed, stage, &mut cast, arguments, &mut done).await?;
+            deed.commit(stage, &mut cast, arguments, &mut done).await?;
         }
-        done.events.extend(cast.freezer.thaw_due(&cast.workers)?);
+        done.events.extend(cast.workers.thaw_due()?);
+        done.events.extend(cast.producers.thaw_due()?);
         revive(&mut cast, &mut done).await?;
     }
     supply.share(stage, 1, 1).await?;
-    while cast.freezer.len() > 0 {
-        done.events.extend(cast.freezer.thaw_next(&cast.workers).await?);
-    }
+    done.events.extend(cast.workers.thaw_all().await?);
+    done.events.extend(cast.producers.thaw_all().await?);
     for deed in Deed::ALL {
         done.counts.push((deed.name(), deed.ordered(arguments)));
     }
@@ -152,11 +104,11 @@ pub(crate) async fn play(stage: &mut Stage, arguments: &Arguments) -> Result<Don
     done.waves = supply.into_waves();
     done.recovered_in = recover(stage, arguments, &mut cast, &mut done).await?;
     // Who waits for a person is looked at again and again; the last look has to find a worker.
-    done.ends.extend(cast.producers.dismiss().await);
+    done.ends.extend(cast.producers.troupe.dismiss().await);
     if done.recovered_in.is_some() {
         done.recovered_in = recover(stage, arguments, &mut cast, &mut done).await?.and(done.recovered_in);
     }
-    let mut workers = cast.workers;
+    let mut workers = cast.workers.troupe;
     done.ends.extend(workers.dismiss().await);
     done.said = workers.said;
     Ok(done)
@@ -211,11 +163,11 @@ async fn called(stage: &Stage, moment: DateTime<Utc>) -> Result<DateTime<Utc>> {
 async fn revive(cast: &mut Cast, done: &mut Done) -> Result<()> {
     // When is not known; it was looked at after the last deed.
     let since = now() - TimeDelta::seconds(10);
-    for (who, why) in cast.workers.revive().await? {
+    for (who, why) in cast.workers.troupe.revive().await? {
         done.events.push(Event::since(since, What::WorkerGaveUp, Whom::Worker(who)));
         done.gave_up.push(why);
     }
-    done.gave_up.extend(cast.producers.revive().await?.into_iter().map(|(_, why)| why));
+    done.gave_up.extend(cast.producers.troupe.revive().await?.into_iter().map(|(_, why)| why));
     Ok(())
 }
 
@@ -224,75 +176,6 @@ fn shuffle(deeds: &mut [Deed], stage: &Stage) {
         let other = usize::try_from(stage.draw(place as u64 + 1)).unwrap_or(0);
         deeds.swap(place, other);
     }
-}
-
-/// One of these places.
-fn one_of(places: &[usize], stage: &Stage) -> Result<usize> {
-    let drawn = usize::try_from(stage.draw(places.len() as u64))?;
-    places.get(drawn).copied().context("nobody is left who could be hit")
-}
-
-async fn commit(
-    deed: Deed,
-    stage: &mut Stage,
-    cast: &mut Cast,
-    arguments: &Arguments,
-    done: &mut Done,
-) -> Result<()> {
-    let from = now();
-    let Cast { workers, producers, freezer } = cast;
-    let (what, whom) = match deed {
-        Deed::KillWorker => {
-            let place = one_of(&workers.places_without(&[]), stage)?;
-            (What::WorkerKilled, Whom::Worker(workers.kill(place).await?))
-        }
-        Deed::TerminateWorker => {
-            // No reason for a second call: what it had begun it had to end.
-            let place = one_of(&workers.places_without(&freezer.names()), stage)?;
-            done.ends.push(workers.terminate(place).await?);
-            return Ok(());
-        }
-        Deed::StopWorker => {
-            // Somebody has to work.
-            while freezer.len() * 2 >= arguments.workers.max(2) {
-                done.events.extend(freezer.thaw_next(workers).await?);
-            }
-            let place = one_of(&workers.places_without(&freezer.names()), stage)?;
-            freezer.freeze(workers, place, Duration::from_secs(arguments.stop_seconds))?;
-            return Ok(());
-        }
-        Deed::KillProducer => {
-            // No reason either: what it has published is claimed.
-            let place = one_of(&producers.places_without(&[]), stage)?;
-            producers.kill(place).await?;
-            return Ok(());
-        }
-        Deed::KillBroker => {
-            stage.rabbitmq.restart().await?;
-            (What::BrokerAway, Whom::Everyone)
-        }
-        Deed::KillDatabase => {
-            stage.mariadb.restart().await?;
-            (What::DatabaseAway, Whom::Everyone)
-        }
-        Deed::KillRedis => {
-            stage.redis.restart().await?;
-            (What::RedisAway, Whom::Everyone)
-        }
-        Deed::Network => {
-            let mode = [Mode::Slow(Duration::from_millis(200)), Mode::Reset, Mode::HalfOpen, Mode::BlackHole];
-            let mode = usize::try_from(stage.draw(mode.len() as u64)).ok().and_then(|drawn| mode.get(drawn));
-            let victim = usize::try_from(stage.draw(stage.proxies.len() as u64)).unwrap_or(0);
-            if let (Some(mode), Some(proxy)) = (mode, stage.proxies.get(victim)) {
-                proxy.set(*mode);
-                sleep(Duration::from_secs(2 + stage.draw(4))).await;
-                proxy.set(Mode::Open);
-            }
-            (What::NetworkFailing, Whom::Everyone)
-        }
-    };
-    done.events.push(Event::since(from, what, whom));
-    Ok(())
 }
 
 /// Waits until nobody has anything left to do.
@@ -311,7 +194,8 @@ async fn recover(
     while begun.elapsed() < Duration::from_secs(arguments.patience) {
         revive(cast, done).await?;
         let left = stage.number(LEFT).await?;
-        well = if left == 0 && stage.is_drained().await? { well + 1 } else { 0 };
+        let is_well = left == 0 && stage.is_drained().await? && stage.is_cache_warm().await?;
+        well = if is_well { well + 1 } else { 0 };
         if well == IN_A_ROW {
             return Ok(Some(begun.elapsed()));
         }

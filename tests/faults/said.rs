@@ -1,5 +1,5 @@
 //! What workers say in their logs: of messages that came again although their job was done, which is an acknowledgement that
-//! did not reach the broker; and of what they have stored.
+//! did not reach the broker; of what they have stored; and of answers that are lost.
 
 use chrono::{DateTime, Utc};
 use freshet_tests::binaries::Ended;
@@ -12,6 +12,8 @@ pub(crate) const FILTER: &str = "error,freshet_worker::job=debug";
 pub(crate) struct Said {
     pub(crate) came_again: Vec<Again>,
     pub(crate) stored: Vec<Stored>,
+    /// Connections whose refresh token may be spent, and since when.
+    pub(crate) quarantined: Vec<(i64, DateTime<Utc>)>,
 }
 
 /// A message that came again and found nothing to do, for another token stood there.
@@ -37,6 +39,7 @@ impl Said {
         for line in ended.stderr.lines() {
             self.came_again.extend(again(caller, line));
             self.stored.extend(stored(line));
+            self.quarantined.extend(quarantined(line));
         }
     }
 }
@@ -54,13 +57,18 @@ fn stored(line: &str) -> Option<Stored> {
     named(&read(line, "refreshed")?)
 }
 
-/// The line, if this is its message.
+fn quarantined(line: &str) -> Option<(i64, DateTime<Utc>)> {
+    let line = read(line, "quarantined: ")?;
+    Some((line.get("connection_id")?.as_i64()?, line.get("unknown_since")?.as_str()?.parse().ok()?))
+}
+
+/// The line, if its message begins so.
 fn read(line: &str, message: &str) -> Option<serde_json::Value> {
     if !line.contains(message) {
         return None;
     }
     let line: serde_json::Value = serde_json::from_str(line).ok()?;
-    (line.get("message")?.as_str()? == message).then_some(line)
+    line.get("message")?.as_str()?.starts_with(message).then_some(line)
 }
 
 fn named(line: &serde_json::Value) -> Option<Stored> {
@@ -89,6 +97,13 @@ mod tests {
         for other in [line("generation_moved_on", false), line("in_flight", true), "started".into()] {
             assert_eq!(again("worker-1", &other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn since_when_an_answer_is_lost_is_said_with_its_quarantine() {
+        let text = r#"{"level":"ERROR","message":"quarantined: the answer is lost","connection_id":8,"unknown_since":"2026-01-01T00:00:01.5Z"}"#;
+        assert_eq!(quarantined(text), Some((8, "2026-01-01T00:00:01.5Z".parse().unwrap())));
+        assert_eq!(quarantined(&text.replace("quarantined: ", "")), None);
     }
 
     #[test]

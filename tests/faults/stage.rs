@@ -1,4 +1,4 @@
-//! What a run plays on: servers of its own, proxies before them, a model provider, and a fleet of connections.
+//! What a run plays on: servers of its own, a model provider, and a fleet of connections.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use chrono::{DateTime, TimeDelta, Utc};
-use fred::prelude::{Builder, Client, ClientLike, Config};
+use fred::prelude::{Builder, Client, ClientLike, Config, KeysInterface};
 use freshet_shared::adapters::database::{Database, DatabaseSettings};
 use freshet_shared::adapters::embedded::clock::SeededRandomness;
 use freshet_shared::adapters::rabbitmq::queue_names;
@@ -24,7 +24,7 @@ use sea_orm::{ConnectionTrait, DbBackend, QueryResult, Statement};
 use tokio::time::timeout;
 
 use crate::arguments::{Arguments, Without};
-use crate::proxy::Proxy;
+use crate::network::Part;
 use crate::said;
 
 /// The pool of all providers that have none of their own.
@@ -53,8 +53,8 @@ pub(crate) struct Stage {
     pub(crate) mariadb: MariaDb,
     pub(crate) rabbitmq: RabbitMq,
     pub(crate) redis: Redis,
-    /// To the database, the broker and the cache.
-    pub(crate) proxies: [Proxy; 3],
+    /// All that a process speaks to.
+    pub(crate) servers: Vec<(Part, SocketAddr)>,
     /// In the order of [`KINDS`].
     pub(crate) models: Vec<ModelProvider>,
     pub(crate) store: Database,
@@ -74,11 +74,11 @@ impl Stage {
         let options = DATABASE_OPTIONS.map(str::to_owned);
         let (mariadb, rabbitmq, redis) =
             tokio::try_join!(MariaDb::start_with(&options), RabbitMq::start(), Redis::start())?;
-        let mut proxies = Vec::new();
-        for url in [mariadb.url(), rabbitmq.url(), redis.url()] {
-            proxies.push(Proxy::start(address_in(&url)?).await?);
-        }
-        let proxies: [Proxy; 3] = proxies.try_into().ok().context("there are three servers")?;
+        let mut servers = vec![
+            (Part::Database, address_in(&mariadb.url())?),
+            (Part::Broker, address_in(&rabbitmq.url())?),
+            (Part::Cache, address_in(&redis.url())?),
+        ];
         let store = found_database(&mariadb).await?;
         let mut definitions = Vec::new();
         let mut models = Vec::new();
@@ -98,14 +98,13 @@ impl Stage {
             if arguments.latency > 0 {
                 model.set_standing_fault(Some(Fault::none().after(Duration::from_millis(arguments.latency))));
             }
+            servers.push((Part::Provider, model.address()));
             models.push(model);
         }
-        let through = |url: String, proxy: &Proxy| replace_address(&url, proxy.address());
-        let [database, broker, cache] = &proxies;
         let mut environment: HashMap<String, String> = [
-            ("FRESHET_DATABASE__URL", through(format!("{}/chaos", mariadb.url()), database)?),
-            ("FRESHET_RABBITMQ__URL", through(format!("{}/%2f", rabbitmq.url()), broker)?),
-            ("FRESHET_REDIS__URL", through(redis.url(), cache)?),
+            ("FRESHET_DATABASE__URL", format!("{}/chaos", mariadb.url())),
+            ("FRESHET_RABBITMQ__URL", format!("{}/%2f", rabbitmq.url())),
+            ("FRESHET_REDIS__URL", redis.url()),
             ("FRESHET_EGRESS__ALLOW", "127.0.0.1".into()),
             ("FRESHET_REDIS__CONNECTIONS", "2".into()),
             ("FRESHET_REDIS__COMMAND_TIMEOUT", "1s".into()),
@@ -136,7 +135,7 @@ impl Stage {
             mariadb,
             rabbitmq,
             redis,
-            proxies,
+            servers,
             models,
             store,
             environment,
@@ -154,6 +153,12 @@ impl Stage {
     /// A number below `end`.
     pub(crate) fn draw(&self, end: u64) -> u64 {
         self.randomness.next().checked_rem(end).unwrap_or(0)
+    }
+
+    /// One of these.
+    pub(crate) fn one_of<T: Clone>(&self, choices: &[T]) -> Result<T> {
+        let drawn = usize::try_from(self.draw(choices.len() as u64))?;
+        choices.get(drawn).cloned().context("nothing is left to choose from")
     }
 
     /// Writes connections that are due, each with one channel; some of their first attempts fail.
@@ -206,8 +211,7 @@ impl Stage {
             "strict" => unspent.into(),
             _ => unspent.into_iter().chain(spent).collect(),
         };
-        let drawn = usize::try_from(self.draw(faults.len() as u64)).unwrap_or(0);
-        faults.into_iter().nth(drawn).unwrap_or_else(Fault::none)
+        self.one_of(&faults).unwrap_or_else(|_| Fault::none())
     }
 
     /// Runs a statement of the harness's own, again while the server is away.
@@ -268,6 +272,11 @@ impl Stage {
         let client = Builder::from_config(Config::from_url(&self.redis.url())?).build()?;
         client.init().await?;
         Ok(client)
+    }
+
+    /// Whether the cache says that nothing is missing in it.
+    pub(crate) async fn is_cache_warm(&self) -> Result<bool> {
+        Ok(self.cache().await?.exists::<i64, _>("freshet:warm").await? == 1)
     }
 
     /// Where the broker listens, without a proxy before it.
@@ -338,8 +347,4 @@ fn address_in(url: &str) -> Result<SocketAddr> {
     let authority = rest.split('/').next().unwrap_or(rest);
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
     host.parse().with_context(|| format!("no address: {host}"))
-}
-
-fn replace_address(url: &str, address: SocketAddr) -> Result<String> {
-    Ok(url.replace(&address_in(url)?.to_string(), &address.to_string()))
 }

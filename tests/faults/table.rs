@@ -60,8 +60,9 @@ pub(crate) fn print(arguments: &Arguments, done: &Done, verdict: &Verdict, took:
         line(&format!("answer to row and cache, {name}"), format!("{:.1} ms", time.as_secs_f64() * 1e3));
     }
     line("ends without a database, excused", verdict.excused_ends.to_string());
-    line("quarantined (the window)", verdict.quarantined.to_string());
-    line("lost with Redis", verdict.uncached.to_string());
+    for (reason, count) in &verdict.quarantined {
+        line(&format!("quarantined: {reason}"), count.to_string());
+    }
     println!("{}", "-".repeat(WIDTH));
     for (name, found) in &verdict.violations {
         line(name, found.len().to_string());

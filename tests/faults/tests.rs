@@ -51,7 +51,7 @@ async fn a_fleet_under_faults_loses_nothing_and_does_nothing_twice() {
 }
 
 /// Nothing of what is done unless something else is ordered.
-const CALM: [&str; 14] = [
+const CALM: [&str; 18] = [
     "--worker-kills",
     "0",
     "--worker-terms",
@@ -59,6 +59,10 @@ const CALM: [&str; 14] = [
     "--worker-stops",
     "0",
     "--producer-kills",
+    "0",
+    "--producer-terms",
+    "0",
+    "--producer-stops",
     "0",
     "--broker-kills",
     "0",
@@ -106,6 +110,17 @@ async fn of_two_workers_with_a_token_for_one_connection_one_stores_it() {
         ended.stdout.lines().any(|line| line.starts_with("called again: worker stood still"))
     })
     .await;
+}
+
+/// A lease lasts 23 s here.
+#[tokio::test]
+async fn whoever_stands_still_beyond_a_lease_or_a_claim_does_nothing_twice() {
+    let stops = ["--jobs", "400", "--worker-stops", "2", "--producer-stops", "1", "--stop-seconds", "30"];
+    let ordered = ["--network-faults", "0", "--latency", "200"];
+    let ended = chaos(&[&CALM[..], &stops, &ordered].concat()).await.with_code(0).unwrap();
+    for stood_still in ["worker SIGSTOPs", "producer SIGSTOPs"] {
+        assert!(counts(&ended, stood_still), "{}", ended.stdout);
+    }
 }
 
 #[tokio::test]

@@ -10,11 +10,15 @@ use freshet_tests::fleet::now;
 use freshet_tests::model_provider::CALLER_HEADER;
 use nix::sys::signal::Signal;
 
+use crate::network::{Network, Part};
+use crate::proxy::Mode;
 use crate::said::Said;
 use crate::stage::Stage;
 
 /// Longer than the workers' own grace period.
 const GRACE: Duration = Duration::from_secs(40);
+
+const NO_PLACE: &str = "there is no such place";
 
 /// What a worker says that gives a job back which it had begun.
 const GIVEN_BACK: [&str; 2] = ["grace period over", "message goes back to its queue"];
@@ -25,6 +29,8 @@ pub(crate) struct Troupe {
     environment: HashMap<String, String>,
     definitions: Vec<(String, String)>,
     members: Vec<Member>,
+    /// Of each place.
+    networks: Vec<Network>,
     started: u32,
     /// By those that have ended.
     pub(crate) said: Said,
@@ -33,9 +39,10 @@ pub(crate) struct Troupe {
 /// A process that was asked to end.
 #[derive(Debug)]
 pub(crate) struct End {
+    pub(crate) who: String,
     pub(crate) asked: DateTime<Utc>,
     pub(crate) ended: DateTime<Utc>,
-    /// Who, and what is wrong with its end: it was not in good order within its grace period, or it gave back what it had
+    /// What is wrong with its end: it was not in good order within its grace period, or it gave back what it had
     /// begun.
     pub(crate) wrong: Option<String>,
 }
@@ -50,20 +57,27 @@ struct Member {
 
 impl Troupe {
     /// Starts so many.
-    pub(crate) fn start(name: &'static str, number: usize, stage: &Stage) -> Result<Self> {
+    pub(crate) async fn start(name: &'static str, number: usize, stage: &Stage) -> Result<Self> {
         let mut troupe = Self {
             name,
             environment: stage.environment.clone(),
             definitions: stage.definitions.clone(),
             members: Vec::new(),
+            networks: Vec::new(),
             started: 0,
             said: Said::default(),
         };
-        for _ in 0..number {
-            let member = troupe.another()?;
+        for place in 0..number {
+            troupe.networks.push(Network::lay(&stage.servers).await?);
+            let member = troupe.another(place)?;
             troupe.members.push(member);
         }
         Ok(troupe)
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.members.len()
     }
 
     /// The places of those who are none of `others`.
@@ -77,17 +91,29 @@ impl Troupe {
         self.members.iter().position(|member| member.caller == caller)
     }
 
-    fn another(&mut self) -> Result<Member> {
+    /// Puts this between the one in this place and one of those it speaks to. Answers who it is.
+    pub(crate) fn disturb(&self, place: usize, part: Part, mode: Mode) -> Result<&str> {
+        self.network_of(place)?.set(part, mode);
+        Ok(&self.members.get(place).context(NO_PLACE)?.caller)
+    }
+
+    fn network_of(&self, place: usize) -> Result<&Network> {
+        self.networks.get(place).context(NO_PLACE)
+    }
+
+    fn another(&mut self, place: usize) -> Result<Member> {
         self.started += 1;
         let caller = format!("{}-{}", self.name, self.started);
         let folder = TestFolder::create()?;
+        let network = self.network_of(place)?;
+        let environment = self.environment.iter().map(|(name, value)| (name, network.through(value)));
         for (file, text) in &self.definitions {
             let named = format!("[token.request]\nheaders = [[\"{CALLER_HEADER}\", \"{caller}\"]]\n");
-            folder.write(file, &text.replace("[token.request]\n", &named))?;
+            folder.write(file, &network.through(text).replace("[token.request]\n", &named))?;
         }
         let process = Binary::new(self.name)?
             .arguments(["run"])
-            .variables(&self.environment)
+            .variables(environment)
             .variable("FRESHET_PROVIDER_DIRECTORY", folder.path())
             .start()?;
         Ok(Member { caller, process, _folder: folder })
@@ -110,7 +136,7 @@ impl Troupe {
 
     /// Lets one stand still; it goes on by the same with another signal. Answers who it is.
     pub(crate) fn signal(&self, place: usize, signal: Signal) -> Result<String> {
-        let member = self.members.get(place).context("there is no such place")?;
+        let member = self.members.get(place).context(NO_PLACE)?;
         member.process.signal(signal)?;
         Ok(member.caller.clone())
     }
@@ -120,7 +146,7 @@ impl Troupe {
     pub(crate) async fn revive(&mut self) -> Result<Vec<(String, String)>> {
         let mut gone = Vec::new();
         for place in 0..self.members.len() {
-            let member = self.members.get_mut(place).context("there is no such place")?;
+            let member = self.members.get_mut(place).context(NO_PLACE)?;
             if !member.process.is_running()? {
                 let member = self.take(place)?;
                 let ended = member.process.ended(GRACE).await?;
@@ -133,8 +159,8 @@ impl Troupe {
     }
 
     fn take(&mut self, place: usize) -> Result<Member> {
-        let next = self.another()?;
-        let member = self.members.get_mut(place).context("there is no such place")?;
+        let next = self.another(place)?;
+        let member = self.members.get_mut(place).context(NO_PLACE)?;
         Ok(std::mem::replace(member, next))
     }
 
@@ -152,22 +178,22 @@ impl Troupe {
         let result = member.process.terminate(GRACE).await;
         let ended = now();
         let wrong = match result {
-            Err(error) => Some(format!("{caller}: {error:#}")),
+            Err(error) => Some(format!("{error:#}")),
             Ok(ended) => {
                 self.said.hear(&caller, &ended);
-                wrong_with(&caller, &ended)
+                wrong_with(&ended)
             }
         };
-        End { asked, ended, wrong }
+        End { who: caller, asked, ended, wrong }
     }
 }
 
-fn wrong_with(caller: &str, ended: &Ended) -> Option<String> {
+fn wrong_with(ended: &Ended) -> Option<String> {
     if ended.code != Some(0) {
-        return Some(format!("{caller}: exit code {:?}, {}", ended.code, last_error(ended)));
+        return Some(format!("exit code {:?}, {}", ended.code, last_error(ended)));
     }
     let said = GIVEN_BACK.into_iter().find(|words| ended.stderr.contains(words))?;
-    Some(format!("{caller}: {said}"))
+    Some(said.to_owned())
 }
 
 /// What it complained of last tells why it ended.

@@ -146,7 +146,8 @@ pub(crate) async fn failed(
                  to keep it with; presenting the token again may revoke the grant; the merchant has to authorise again"
             }
         };
-        tracing::error!(connection_id = subject.connection_id.0, "{what_to_do}");
+        let unknown_since = subject.history.unknown_since.map(tracing::field::display);
+        tracing::error!(connection_id = subject.connection_id.0, unknown_since, "{what_to_do}");
     }
     let state = match (subject.kept, decision.state) {
         (Some(kept), _) => kept,

@@ -1,0 +1,160 @@
+//! What is done to the fleet, one deed at a time.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use freshet_tests::fleet::now;
+use tokio::time::sleep;
+
+use crate::arguments::Arguments;
+use crate::company::Company;
+use crate::events::{Event, What, Whom};
+use crate::mischief::Done;
+use crate::network::Part;
+use crate::proxy::Mode;
+use crate::stage::Stage;
+
+/// Who is hit.
+pub(crate) struct Cast {
+    pub(crate) workers: Company,
+    pub(crate) producers: Company,
+}
+
+/// One deed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Deed {
+    KillWorker,
+    TerminateWorker,
+    StopWorker,
+    KillProducer,
+    TerminateProducer,
+    StopProducer,
+    KillBroker,
+    KillDatabase,
+    KillRedis,
+    Network,
+}
+
+impl Deed {
+    /// As the table has them.
+    pub(crate) const ALL: [Self; 10] = [
+        Self::KillWorker,
+        Self::TerminateWorker,
+        Self::StopWorker,
+        Self::KillProducer,
+        Self::TerminateProducer,
+        Self::StopProducer,
+        Self::KillBroker,
+        Self::KillDatabase,
+        Self::KillRedis,
+        Self::Network,
+    ];
+
+    /// For the table.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::KillWorker => "worker kills",
+            Self::TerminateWorker => "worker SIGTERMs",
+            Self::StopWorker => "worker SIGSTOPs",
+            Self::KillProducer => "producer kills",
+            Self::TerminateProducer => "producer SIGTERMs",
+            Self::StopProducer => "producer SIGSTOPs",
+            Self::KillBroker => "broker kills",
+            Self::KillDatabase => "database kills",
+            Self::KillRedis => "Redis kills",
+            Self::Network => "network faults",
+        }
+    }
+
+    /// How often.
+    pub(crate) fn ordered(self, arguments: &Arguments) -> u32 {
+        match self {
+            Self::KillWorker => arguments.worker_kills,
+            Self::TerminateWorker => arguments.worker_terms,
+            Self::StopWorker => arguments.worker_stops,
+            Self::KillProducer => arguments.producer_kills,
+            Self::TerminateProducer => arguments.producer_terms,
+            Self::StopProducer => arguments.producer_stops,
+            Self::KillBroker => arguments.broker_kills,
+            Self::KillDatabase => arguments.database_kills,
+            Self::KillRedis => arguments.redis_kills,
+            Self::Network => arguments.network_faults,
+        }
+    }
+
+    /// Does it, and notes whom it hit. That a process was asked to end, or that a producer was killed, is no reason for
+    /// anything: what was begun had to end, and what was published is claimed.
+    pub(crate) async fn commit(
+        self,
+        stage: &mut Stage,
+        cast: &mut Cast,
+        arguments: &Arguments,
+        done: &mut Done,
+    ) -> Result<()> {
+        let from = now();
+        let Cast { workers, producers } = cast;
+        let stopped_for = Duration::from_secs(arguments.stop_seconds);
+        let (what, whom) = match self {
+            Self::KillWorker => {
+                let killed = workers.kill_one(stage).await?;
+                (What::WorkerKilled, Whom::Worker(killed))
+            }
+            Self::KillBroker => {
+                stage.rabbitmq.restart().await?;
+                (What::BrokerAway, Whom::Everyone)
+            }
+            Self::KillDatabase => {
+                stage.mariadb.restart().await?;
+                (What::DatabaseAway, Whom::Everyone)
+            }
+            Self::KillRedis => {
+                stage.redis.restart().await?;
+                (What::RedisAway, Whom::Everyone)
+            }
+            Self::KillProducer => return producers.kill_one(stage).await.map(|_| ()),
+            Self::TerminateWorker | Self::TerminateProducer => {
+                let company = if self == Self::TerminateWorker { workers } else { producers };
+                done.ends.push(company.terminate_one(stage).await?);
+                return Ok(());
+            }
+            Self::StopWorker | Self::StopProducer => {
+                let company = if self == Self::StopWorker { workers } else { producers };
+                done.events.extend(company.stop_one(stage, stopped_for).await?);
+                return Ok(());
+            }
+            Self::Network => {
+                done.events.extend(disturb(stage, cast).await?);
+                return Ok(());
+            }
+        };
+        done.events.push(Event::since(from, what, whom));
+        Ok(())
+    }
+}
+
+/// What a worker and a producer speak to.
+const OF_WORKERS: &[Part] = &[Part::Database, Part::Broker, Part::Cache, Part::Provider];
+const OF_PRODUCERS: &[Part] = &[Part::Database, Part::Broker];
+const MODES: [Mode; 4] =
+    [Mode::Slow(Duration::from_millis(200)), Mode::Reset, Mode::HalfOpen, Mode::BlackHole];
+
+/// Something is wrong for seconds between one process, or all of a kind, and one of those they speak to.
+async fn disturb(stage: &Stage, cast: &Cast) -> Result<Vec<Event>> {
+    let from = now();
+    let (company, parts) = match stage.draw(4) {
+        0 => (&cast.producers, OF_PRODUCERS),
+        _ => (&cast.workers, OF_WORKERS),
+    };
+    let (part, mode) = (stage.one_of(parts)?, stage.one_of(&MODES)?);
+    let all = company.troupe.places_without(&[]);
+    let places = if stage.draw(2) == 0 { vec![stage.one_of(&all)?] } else { all };
+    let mut hit = Vec::new();
+    for place in &places {
+        hit.push(company.troupe.disturb(*place, part, mode)?.to_owned());
+    }
+    sleep(Duration::from_secs(2 + stage.draw(4))).await;
+    for place in places {
+        company.troupe.disturb(place, part, Mode::Open).context("the network cannot be mended")?;
+    }
+    Ok(hit.into_iter().map(|who| Event::since(from, What::CutOff(part), company.whom(who))).collect())
+}

@@ -1,0 +1,216 @@
+//! What explains what should not have happened: each second call, each message that came again, and each answer that is lost
+//! has a reason of its own among all that was done, or it is a violation.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use freshet_tests::model_provider::{Did, LedgerEntry};
+
+use crate::events::{Event, What, Whom};
+use crate::mischief::Done;
+use crate::said::Again;
+
+/// No look at a clock takes longer.
+const LOOKING: TimeDelta = TimeDelta::seconds(2);
+
+/// What is found: a reason, or what there is to be said of that for which there is none.
+pub(crate) type Explanation = Result<&'static str, String>;
+
+/// Each call but the first one needs a reason: the provider was told to fail the one before it, something hit the worker
+/// that made it before the next one came, the worker that made the next one stood still meanwhile, or there may be two messages
+/// since `doubled_since`. That a worker was asked to end is none.
+pub(crate) fn second_calls(
+    calls: &[LedgerEntry],
+    doubled_since: Option<DateTime<Utc>>,
+    done: &Done,
+) -> Vec<Explanation> {
+    let explain = |pair: &[LedgerEntry]| {
+        let [before, after] = pair else { return None };
+        let caller = name(before);
+        let reason = match before.fault {
+            Some(_) => Some("the provider failed"),
+            None => interruption(caller, before.arrived_at, after.arrived_at, done)
+                .or_else(|| what_held_up(after, before.arrived_at, done))
+                .or_else(|| what_doubled(doubled_since, after.arrived_at, done)),
+        };
+        Some(reason.ok_or_else(|| {
+            let (first, second) = (before.arrived_at, after.arrived_at);
+            let meanwhile = chronicle(first, second, done);
+            format!("{caller} at {first}, {:?}; {} at {second}{meanwhile}", before.sent, name(after))
+        }))
+    };
+    calls.windows(2).filter_map(explain).collect()
+}
+
+/// A message that was done comes again only if something hit the worker that did it before the broker knew, or if there are
+/// two of it: what the broker took in and could not confirm is published again, and the first one may wait anywhere.
+pub(crate) fn came(again: &Again, calls: &[LedgerEntry], done: &Done) -> Explanation {
+    let before = calls.iter().rfind(|call| call.arrived_at <= again.at);
+    let lost = before.and_then(|call| {
+        first(done, |event| event.keeps_acknowledgements(name(call), call.arrived_at, again.at))
+    });
+    lost.or_else(|| what_doubled(done.added(again.connection_id), again.at, done)).ok_or_else(|| {
+        let at = before.map(|call| call.arrived_at.to_string()).unwrap_or_default();
+        let caller = before.map(name).unwrap_or_default();
+        let meanwhile = before.map(|call| chronicle(call.arrived_at, again.at, done)).unwrap_or_default();
+        format!("done by {caller} at {at}; came to {} at {}{meanwhile}", again.to, again.at)
+    })
+}
+
+/// The one window that cannot be closed: a call that may have spent a strict token, of which nobody knows the answer
+/// since `unknown_since`, because its worker was interrupted before that was stored. `may_take`: a call and what stores its
+/// answer, if nothing interrupts them.
+pub(crate) fn quarantined(
+    unknown_since: Option<DateTime<Utc>>,
+    calls: &[LedgerEntry],
+    may_take: TimeDelta,
+    done: &Done,
+) -> Explanation {
+    let granted = calls.iter().filter(|call| matches!(call.did, Did::Granted { .. })).count();
+    if granted > 1 {
+        return Err(format!("quarantined after {granted} grants"));
+    }
+    let since = unknown_since.ok_or("quarantined, and no worker has said since when")?;
+    let until = since + may_take;
+    // What a worker says of another one's call is as exact as its look at the database's clock.
+    let is_it =
+        |call: &&LedgerEntry| call.fault.is_none() && (since - LOOKING..=until).contains(&call.arrived_at);
+    let reason = match calls.iter().rfind(is_it) {
+        Some(call) => interruption(name(call), call.arrived_at, call.arrived_at + may_take, done),
+        // It never arrived, and so nobody knows whose it was.
+        None => done.workers().find_map(|worker| interruption(worker, since - LOOKING, until, done)),
+    };
+    reason.ok_or_else(|| {
+        let meanwhile = chronicle(since, until, done);
+        format!("quarantined for a call at {since}, and nothing interrupted that{meanwhile}")
+    })
+}
+
+/// What interrupted this worker between its call and the next thing that happened to the connection; rather what was done to
+/// it alone.
+fn interruption(worker: &str, call: DateTime<Utc>, next: DateTime<Utc>, done: &Done) -> Option<&'static str> {
+    let interrupts = |event: &Event| event.interrupts(worker, call, next);
+    first(done, |event| event.whom != Whom::Everyone && interrupts(event)).or_else(|| first(done, interrupts))
+}
+
+/// Whoever stood still between its look at the row and its call does not know of one that was made meanwhile.
+fn what_held_up(call: &LedgerEntry, before: DateTime<Utc>, done: &Done) -> Option<&'static str> {
+    first(done, |event| {
+        event.what == What::WorkerStoodStill && event.interrupts(name(call), before, call.arrived_at)
+    })
+}
+
+/// What may have made two messages of a connection since it is there.
+fn what_doubled(added: Option<DateTime<Utc>>, until: DateTime<Utc>, done: &Done) -> Option<&'static str> {
+    let added = added?;
+    first(done, |event| event.doubles(added, until))
+}
+
+/// All that was done to anybody in this time, for whoever looks for the reason.
+fn chronicle(from: DateTime<Utc>, until: DateTime<Utc>, done: &Done) -> String {
+    let events = done.events.iter().filter(|event| event.is_between(from, until)).map(ToString::to_string);
+    let ends = done.ends.iter().filter(|end| end.asked <= until && end.ended >= from);
+    let ends = ends.map(|end| format!("{} asked to end at {}, ended at {}", end.who, end.asked, end.ended));
+    events.chain(ends).map(|what| format!("\n        meanwhile: {what}")).collect()
+}
+
+fn first(done: &Done, is_meant: impl Fn(&Event) -> bool) -> Option<&'static str> {
+    done.events.iter().find(|event| is_meant(event)).map(|event| event.what.as_str())
+}
+
+fn name(call: &LedgerEntry) -> &str {
+    call.caller.as_deref().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use freshet_tests::fleet::now;
+    use freshet_tests::model_provider::Sent;
+
+    use super::*;
+
+    const MAY_TAKE: TimeDelta = TimeDelta::seconds(7);
+
+    fn call(caller: &str, arrived_at: DateTime<Utc>, granted: bool) -> LedgerEntry {
+        let did = match granted {
+            true => Did::Granted { access_token: 1, refresh_token: Some(2) },
+            false => Did::NotAsked,
+        };
+        LedgerEntry {
+            arrived_at,
+            at_once: 1,
+            account: Some("account-1".into()),
+            caller: Some(caller.into()),
+            grant_type: None,
+            presented: None,
+            client_secret: None,
+            did,
+            fault: None,
+            sent: Sent::Pending,
+        }
+    }
+
+    fn after(events: Vec<Event>) -> Done {
+        Done { events, waves: vec![(1, now() - TimeDelta::minutes(2))], ..Done::default() }
+    }
+
+    fn killed(worker: &str) -> Event {
+        Event::since(now(), What::WorkerKilled, Whom::Worker(worker.into()))
+    }
+
+    #[test]
+    fn a_second_call_needs_something_that_hit_the_caller_of_the_first() {
+        let at = now();
+        let calls =
+            [call("a", at - TimeDelta::seconds(1), false), call("b", at + TimeDelta::seconds(9), true)];
+        let explained = |events| second_calls(&calls, None, &after(events));
+        assert_eq!(explained(vec![killed("a")]), [Ok("worker killed")]);
+        for events in [vec![], vec![killed("b")]] {
+            assert!(explained(events)[0].as_ref().unwrap_err().contains("a at "));
+        }
+        let mut failing = calls.clone();
+        failing[0].fault = Some("status 503");
+        assert_eq!(second_calls(&failing, None, &after(vec![])), [Ok("the provider failed")]);
+        let away = || after(vec![Event::since(at, What::ProducerStoodStill, Whom::Producer("p".into()))]);
+        assert_eq!(second_calls(&calls, away().added(1), &away()), [Ok("producer stood still")]);
+        assert!(second_calls(&calls, None, &away())[0].is_err(), "the second of two messages finds it");
+    }
+
+    #[test]
+    fn a_lost_answer_needs_something_that_hit_its_caller_just_then() {
+        let at = now() - TimeDelta::seconds(1);
+        let calls = [call("a", at, true)];
+        let judged =
+            |since, calls: &[LedgerEntry], events| quarantined(since, calls, MAY_TAKE, &after(events));
+        assert_eq!(judged(Some(at), &calls, vec![killed("a")]), Ok("worker killed"));
+        assert!(judged(Some(at), &calls, vec![killed("b")]).is_err(), "somebody else was killed");
+        assert!(judged(Some(at), &calls, vec![]).unwrap_err().contains("nothing interrupted"));
+        assert!(judged(None, &calls, vec![killed("a")]).unwrap_err().contains("no worker has said"));
+        let long_ago = at - TimeDelta::minutes(1);
+        assert!(judged(Some(long_ago), &[call("a", long_ago, true)], vec![killed("a")]).is_err());
+        assert!(judged(Some(at), &[call("a", at, true), call("a", at, true)], vec![killed("a")]).is_err());
+    }
+
+    #[test]
+    fn of_a_call_that_never_arrived_any_worker_may_have_been_the_caller() {
+        let at = now() - TimeDelta::seconds(1);
+        assert_eq!(quarantined(Some(at), &[], MAY_TAKE, &after(vec![killed("a")])), Ok("worker killed"));
+        assert!(quarantined(Some(at), &[], MAY_TAKE, &after(vec![])).is_err());
+        let of_producer = Event::since(at, What::ProducerStoodStill, Whom::Producer("p".into()));
+        assert!(quarantined(Some(at), &[], MAY_TAKE, &after(vec![of_producer])).is_err());
+    }
+
+    #[test]
+    fn a_done_message_comes_again_by_a_lost_acknowledgement_or_twice() {
+        let at = now();
+        let calls = [call("a", at - TimeDelta::seconds(1), true)];
+        let again = |id| Again { connection_id: id, at: at + TimeDelta::seconds(1), to: "b".into() };
+        let came = |id, events| came(&again(id), &calls, &after(events));
+        assert_eq!(came(1, vec![killed("a")]), Ok("worker killed"));
+        assert!(came(1, vec![killed("b")]).unwrap_err().contains("came to b"));
+        let away = || vec![Event::since(at - TimeDelta::seconds(90), What::BrokerAway, Whom::Everyone)];
+        assert_eq!(came(1, away()), Ok("broker away"));
+        // Nobody has added it.
+        assert!(
+            came(0, vec![Event::since(at, What::ProducerStoodStill, Whom::Producer("p".into()))]).is_err()
+        );
+    }
+}

@@ -504,6 +504,8 @@ async fn claims_end_together_and_only_those_of_their_generation() -> Result<()> 
     let releases = (1..=COUNT).map(|id| Release {
         connection_id: ConnectionId(id),
         generation: Generation(0),
+        claim: None,
+        loaded_next_attempt_at: None,
         next_attempt_at: (id % 2 == 0).then(now),
         // Of one in six, the call that is open by now was not when it was loaded.
         recovered: (id % 3 == 2).then(|| Recovered { loaded_attempt: (id % 6 == 2).then(|| "open".into()) }),
@@ -532,6 +534,58 @@ async fn claims_end_together_and_only_those_of_their_generation() -> Result<()> 
     ] {
         let query = format!("SELECT COUNT(*) FROM token_refresh WHERE {condition}");
         assert_eq!(fleet.number(&query).await?, expected, "{condition}");
+    }
+    fleet.dissolve().await
+}
+
+/// A message may come twice, and who finds the refresh in flight knows less than who has failed at it since.
+#[tokio::test]
+async fn the_end_of_a_claim_puts_off_nothing_that_was_planned_since() -> Result<()> {
+    // As it stands by now, and what is to stand there after it: each was loaded with claim 7 and a next attempt at noon.
+    const CASES: [(&str, &str); 8] = [
+        ("claim_id = 7, next_attempt_at = '2026-11-21 12:00:00.5'", "2026-11-21 12:01:15.250000 ended"),
+        ("claim_id = 7, next_attempt_at = '2026-11-21 12:00:04'", "2026-11-21 12:00:04.000000 ended"),
+        ("claim_id = 7, next_attempt_at = '2026-11-21 12:30:00'", "2026-11-21 12:01:15.250000 ended"),
+        ("claim_id = 7, next_attempt_at = NULL", "2026-11-21 12:01:15.250000 ended"),
+        ("claim_id = 8, next_attempt_at = '2026-11-21 12:00:00.5'", "2026-11-21 12:00:00.500000 open"),
+        ("claim_id = 8, next_attempt_at = NULL", "2026-11-21 12:01:15.250000 open"),
+        ("claim_id = NULL, next_attempt_at = '2026-11-21 12:00:00.5'", "2026-11-21 12:00:00.500000 open"),
+        // Of another generation.
+        (
+            "claim_id = 7, next_attempt_at = '2026-11-21 12:00:00.5', generation = 1",
+            "2026-11-21 12:00:00.500000 open",
+        ),
+    ];
+    let fleet = fleet_of(i64::try_from(CASES.len())?).await?;
+    let database = connect(&fleet).await?;
+    for (id, (stands, _)) in (1_i64..).zip(CASES) {
+        let update = format!(
+            "UPDATE token_refresh SET queued_until = '2026-11-21 12:05:00', {stands} WHERE connection_id = {id}"
+        );
+        fleet.execute(&update, []).await?;
+    }
+    let at = |text: &str| anyhow::Ok(chrono::DateTime::parse_from_rfc3339(text)?.to_utc());
+    let (loaded, next) = (at("2026-11-21T12:00:00.5Z")?, at("2026-11-21T12:01:15.25Z")?);
+    let releases = (1_i64..).zip(CASES).map(|(id, _)| Release {
+        connection_id: ConnectionId(id),
+        generation: Generation(0),
+        claim: Some(7),
+        loaded_next_attempt_at: Some(loaded),
+        next_attempt_at: Some(next),
+        recovered: None,
+        trace: TraceContext::default(),
+    });
+    let answers = together(&database, releases.collect(), |database, release| async move {
+        database.release(&release).await
+    })
+    .await?;
+    assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+    for (id, (stood, expected)) in (1_i64..).zip(CASES) {
+        let query = format!(
+            "SELECT COUNT(*) FROM token_refresh WHERE connection_id = {id} AND \
+             CONCAT(next_attempt_at, IF(queued_until IS NULL, ' ended', ' open')) = '{expected}'"
+        );
+        assert_eq!(fleet.number(&query).await?, 1, "{stood}: not {expected}");
     }
     fleet.dissolve().await
 }

@@ -34,7 +34,7 @@ impl Refresher {
 /// has to hold.
 pub(crate) async fn overtaken(refresher: &Refresher, provider: &Provider, connection_id: ConnectionId) {
     if let Some((connection, Cached::Failed)) = restore_cache(refresher, provider, connection_id).await {
-        plan_cache_repair(refresher, connection.id, connection.generation).await;
+        plan_cache_repair(refresher, &connection, connection.generation).await;
     }
 }
 
@@ -87,8 +87,7 @@ pub(crate) async fn skipped(
             && connection.is_troubled()
             && (connection.unknown_since().is_none() || !provider.rotation().spends());
         let recovered = is_recovered.then(|| Recovered { loaded_attempt: connection.attempt_id.clone() });
-        let (connection_id, generation) = (connection.id, connection.generation);
-        let release = Release { connection_id, generation, next_attempt_at, recovered, trace: current() };
+        let release = Release { recovered, ..Release::of(connection, next_attempt_at, current()) };
         if let Err(error) = refresher.store.release(&release).await {
             return Outcome::Unavailable { detail: error.to_string() };
         }
@@ -112,13 +111,7 @@ pub(crate) async fn deferred(
         Some(expires_at) if expires_at > now => until.min(now + (expires_at - now) / 2),
         _ => until,
     };
-    let release = Release {
-        connection_id: connection.id,
-        generation: connection.generation,
-        next_attempt_at: Some(until),
-        recovered: None,
-        trace: current(),
-    };
+    let release = Release::of(connection, Some(until), current());
     match refresher.store.release(&release).await {
         Ok(()) => {
             // The refresh that failed before had cleared the cache, which may not have taken the token again.
@@ -149,19 +142,19 @@ fn next_repair(refresher: &Refresher) -> DateTime<Utc> {
         .next_attempt_at
 }
 
-/// The retry scan finds the row, and the message that it publishes writes the cache again.
+/// The retry scan finds the row, and the message that it publishes writes the cache again. `generation`: of the token that the
+/// cache did not take, where it was stored since the connection was loaded.
 pub(crate) async fn plan_cache_repair(
     refresher: &Refresher,
-    connection_id: ConnectionId,
+    connection: &LoadedConnection,
     generation: Generation,
 ) {
-    let next_attempt_at = Some(next_repair(refresher));
-    let release = Release { connection_id, generation, next_attempt_at, recovered: None, trace: current() };
+    let release = Release { generation, ..Release::of(connection, Some(next_repair(refresher)), current()) };
     // Nobody else knows that the cache holds another token than the database: that is given up only when the process ends,
     // whose message then comes again.
     let patience = Patience { total: None, ..DATABASE_PATIENCE };
     let planning = || refresher.store.release(&release);
     if let Err(error) = until_answered(refresher, patience, planning).await {
-        tracing::error!(connection_id = connection_id.0, %error, "cache repair not planned; the next refresh writes the cache");
+        tracing::error!(connection_id = connection.id.0, %error, "cache repair not planned; the next refresh writes the cache");
     }
 }

@@ -70,7 +70,7 @@ pub(crate) async fn store_grant(
                 write_cache(refresher, provider, connection.id, generation, token, grant.expires_at, input)
                     .await;
             if cached == Cached::Failed {
-                plan_cache_repair(refresher, connection.id, generation).await;
+                plan_cache_repair(refresher, connection, generation).await;
             }
             Outcome::Refreshed(Refreshed {
                 generation,

@@ -137,6 +137,8 @@ pub struct LoadedConnection {
     pub noted_expiry: Option<DateTime<Utc>>,
     /// Not before this, after a failure.
     pub next_attempt_at: Option<DateTime<Utc>>,
+    /// The claim that a producer laid on it last, open or not.
+    pub claim: Option<i64>,
     /// What the database's clock said when this was read: lease and open call are written by it.
     pub database_now: DateTime<Utc>,
     /// Another worker holds the connection until then.
@@ -288,6 +290,7 @@ pub(crate) fn loaded_connection(id: i64) -> LoadedConnection {
         refresh_at: None,
         noted_expiry: None,
         next_attempt_at: None,
+        claim: None,
         database_now: DateTime::UNIX_EPOCH,
         leased_until: None,
         attempt_id: None,

@@ -255,7 +255,8 @@ pub trait RefreshStore: Send + Sync {
         limit: u32,
     ) -> Result<Vec<ConnectionId>, StoreError>;
 
-    /// Ends the claim of a connection, and sets its next attempt. Nothing happens if the generation moved on.
+    /// Ends the claim of a connection, and sets its next attempt. Nothing happens if the generation moved on. A claim that is
+    /// newer than what was loaded goes on, and a next attempt that somebody planned since is never put off.
     async fn release(&self, release: &Release) -> Result<(), StoreError>;
 }
 
@@ -291,12 +292,36 @@ pub struct Release {
     pub connection_id: ConnectionId,
     /// The generation that it concerns: the precondition.
     pub generation: Generation,
+    /// The claim that stood when it was loaded: another one since is another message's, and goes on.
+    pub claim: Option<i64>,
+    /// The next attempt that stood there then. Where it is another one by now, somebody else knows more: the earlier of the two
+    /// counts.
+    pub loaded_next_attempt_at: Option<DateTime<Utc>>,
     /// When somebody has to look again.
     pub next_attempt_at: Option<DateTime<Utc>>,
     /// Whether somebody else gave the connection a good token, so that its troubles are over; `None`: they are not.
     pub recovered: Option<Recovered>,
     /// The span of this attempt, to which the next one is linked.
     pub trace: TraceContext,
+}
+
+impl Release {
+    /// Ends the claim on a connection as it was loaded; somebody looks at it again at `next_attempt_at`.
+    pub fn of(
+        connection: &LoadedConnection,
+        next_attempt_at: Option<DateTime<Utc>>,
+        trace: TraceContext,
+    ) -> Self {
+        Self {
+            connection_id: connection.id,
+            generation: connection.generation,
+            claim: connection.claim,
+            loaded_next_attempt_at: connection.next_attempt_at,
+            next_attempt_at,
+            recovered: None,
+            trace,
+        }
+    }
 }
 
 /// A connection whose troubles are over.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
+use freshet_shared::adapters::database::{Database, RoundTrips};
 use freshet_shared::adapters::embedded::queue::InProcessQueue;
 use freshet_shared::domain::connection::{ConnectionId, ConnectionState, Generation};
 use freshet_shared::domain::failure::FailureClass;
@@ -17,6 +18,9 @@ use freshet_shared::ports::cache::Cache;
 use freshet_shared::ports::clock::Clock;
 use freshet_shared::ports::provider::{CallError, ProviderCaller};
 use freshet_shared::ports::queue::{Consumer, Outgoing, Publisher};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use sea_orm::ConnectionTrait;
 use tokio_util::sync::CancellationToken;
 
 use super::{Bench, message, noon};
@@ -189,6 +193,67 @@ async fn a_message_that_comes_too_early_or_twice_does_not_keep_its_claim() {
     assert_eq!(outcome, Outcome::Skipped(Skip::InFlight));
     let open = "SELECT COUNT(*) FROM token_refresh WHERE queued_until IS NULL AND next_attempt_at > '2026-11-21 12:00:00'";
     assert_eq!(bench.number(open).await, 2, "the retry scan finds both");
+}
+
+/// Lets somebody else write this after a message's connection was loaded, and before its claim is ended.
+struct BeforeTheRelease {
+    database: Database,
+    write: &'static str,
+    trips: AtomicU32,
+}
+
+impl RoundTrips for BeforeTheRelease {
+    fn make<'t>(&'t self, trip: BoxFuture<'t, ()>) -> BoxFuture<'t, ()> {
+        async {
+            if self.trips.fetch_add(1, Ordering::SeqCst) == 1 {
+                self.database.connection().execute_unprepared(self.write).await.unwrap();
+            }
+            trip.await;
+        }
+        .boxed()
+    }
+}
+
+#[tokio::test]
+async fn a_second_message_ends_its_own_claim_and_puts_off_nothing_that_was_planned_meanwhile() {
+    let in_flight = TimeDelta::seconds(75);
+    for (write, next, claims) in [
+        ("UPDATE token_refresh SET failures = 0", in_flight, 0),
+        // The refresh that is in flight failed.
+        (
+            "UPDATE token_refresh SET queued_until = NULL, failures = 1, next_attempt_at = '2026-11-21 12:00:04'",
+            TimeDelta::seconds(4),
+            0,
+        ),
+        // Somebody planned to look again later than we do.
+        ("UPDATE token_refresh SET next_attempt_at = '2026-11-21 12:30:00'", in_flight, 0),
+        // The claim ran out, and there is a third message, which looks by itself.
+        (
+            "UPDATE token_refresh SET claim_id = 8, queued_until = '2026-11-21 12:10:00'",
+            -TimeDelta::minutes(1),
+            1,
+        ),
+    ] {
+        let mut bench = Bench::new().await;
+        bench.add(1, 20).await;
+        bench
+            .execute("UPDATE token_refresh SET claim_id = 7, queued_until = '2026-11-21 12:05:00', next_attempt_at = '2026-11-21 11:59:00'")
+            .await;
+        let trips = BeforeTheRelease { database: bench.database.clone(), write, trips: AtomicU32::new(0) };
+        let database = bench.database.clone().with_round_trips(Arc::new(trips));
+        Arc::get_mut(&mut bench.refresher).unwrap().store = Arc::new(database);
+        let message = message(1, 0, Lane::Early);
+        bench
+            .cache
+            .begin(message.idempotency_key(), "somebody else", bench.refresher.in_flight)
+            .await
+            .unwrap();
+        let outcome = refresh(&bench.refresher, &message, false).await;
+        assert_eq!(outcome, Outcome::Skipped(Skip::InFlight), "{write}");
+        let open = bench.number("SELECT COUNT(*) FROM token_refresh WHERE queued_until IS NOT NULL").await;
+        assert_eq!(open, claims, "{write}");
+        assert_eq!(bench.load(1).await.next_attempt_at, Some(noon() + next), "{write}");
+    }
 }
 
 #[tokio::test]

@@ -591,6 +591,8 @@ async fn a_failure_does_not_close_a_call_that_somebody_else_sent_meanwhile() {
     let release = |loaded: Option<&str>| Release {
         connection_id: ConnectionId(1),
         generation: Generation(0),
+        claim: None,
+        loaded_next_attempt_at: None,
         next_attempt_at: None,
         recovered: Some(Recovered { loaded_attempt: loaded.map(str::to_owned) }),
         trace: Default::default(),

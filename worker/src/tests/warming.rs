@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use freshet_shared::adapters::database::RoundTrips;
-use freshet_shared::domain::connection::{ConnectionId, Generation};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
@@ -58,8 +57,9 @@ async fn a_repair_is_planned_however_long_the_database_does_not_answer() {
         bench.add(1, 300).await;
         let trips = NotAtFirst { took, is_over: AtomicBool::new(false) };
         let database = bench.database.clone().with_round_trips(Arc::new(trips));
+        let connection = bench.load(1).await;
         Arc::get_mut(&mut bench.refresher).unwrap().store = Arc::new(database);
-        plan_cache_repair(&bench.refresher, ConnectionId(1), Generation(0)).await;
+        plan_cache_repair(&bench.refresher, &connection, connection.generation).await;
         assert!(bench.load(1).await.next_attempt_at.is_some(), "after {took:?}");
     }
 }

@@ -226,6 +226,7 @@ impl Database {
             .expr_as(ours(TokenRefresh::RefreshTokenExpiresAt), "refresh_token_expires_at")
             .expr_as(ours(TokenRefresh::RefreshTokenFingerprint), "refresh_token_fingerprint")
             .expr_as(ours(TokenRefresh::NextAttemptAt), "next_attempt_at")
+            .expr_as(ours(TokenRefresh::ClaimId), "claim_id")
             .expr_as(self.clock_shifted(TimeDelta::zero()), "database_now")
             .expr_as(ours(TokenRefresh::LeaseUntil), "lease_until")
             .expr_as(ours(TokenRefresh::AttemptId), "attempt_id")
@@ -332,6 +333,7 @@ fn loaded(database: &Database, id: ConnectionId, row: &QueryResult) -> Result<Lo
         refresh_at: column(row, "refresh_at")?,
         noted_expiry: column(row, "noted_expiry")?,
         next_attempt_at: column(row, "next_attempt_at")?,
+        claim: column(row, "claim_id")?,
         database_now: column(row, "database_now")?,
         leased_until: column(row, "lease_until")?,
         attempt_id: column(row, "attempt_id")?,

@@ -1,7 +1,7 @@
 //! Ending claims without a call.
 
 use futures_util::FutureExt;
-use sea_orm::sea_query::{Expr, ExprTrait, Query};
+use sea_orm::sea_query::{BinOper, CaseStatement, Expr, ExprTrait, Func, Query};
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, Value};
 use serde_json::json;
 
@@ -17,13 +17,17 @@ use crate::ports::store::{Recovered, Release, StoreError};
 
 const OPERATION: &str = "release a connection";
 
-/// A recovery ends what failures before it left behind.
+/// Only the claim that was loaded ends, and a next attempt that was planned since is never put off: a message may come twice,
+/// and whoever has the other copy knows more than who finds a refresh in flight. A recovery ends what failures before it left
+/// behind.
 ///
 /// Texts are no longer than their columns. A LONGTEXT among them would make the server write a table on disk for each
 /// statement.
 const RELEASE: &str = "UPDATE JSON_TABLE(?, '$[*]' COLUMNS (\
         id BIGINT PATH '$.id' ERROR ON ERROR, \
         generation BIGINT PATH '$.generation' ERROR ON ERROR, \
+        claim_id BIGINT PATH '$.claim_id' ERROR ON ERROR, \
+        loaded_next_attempt_at DATETIME(6) PATH '$.loaded_next_attempt_at' ERROR ON ERROR, \
         next_attempt_at DATETIME(6) PATH '$.next_attempt_at' ERROR ON ERROR, \
         recovers INT PATH '$.recovers' ERROR ON ERROR, \
         loaded_attempt VARCHAR(255) PATH '$.loaded_attempt' ERROR ON ERROR, \
@@ -32,7 +36,12 @@ const RELEASE: &str = "UPDATE JSON_TABLE(?, '$[*]' COLUMNS (\
     JOIN token_refresh AS ours ON ours.connection_id = new.id AND ours.generation = new.generation \
         AND (NOT new.recovers OR ours.attempt_id IS NULL \
             OR CAST(ours.attempt_id AS BINARY) = CAST(new.loaded_attempt AS BINARY)) \
-    SET ours.queued_until = NULL, ours.next_attempt_at = new.next_attempt_at, ours.last_trace = new.trace, \
+    SET ours.queued_until = IF(ours.claim_id <=> new.claim_id, NULL, ours.queued_until), \
+        ours.next_attempt_at = IF(\
+            ours.claim_id <=> new.claim_id AND ours.next_attempt_at <=> new.loaded_next_attempt_at, \
+            new.next_attempt_at, \
+            COALESCE(LEAST(ours.next_attempt_at, new.next_attempt_at), ours.next_attempt_at, new.next_attempt_at)), \
+        ours.last_trace = new.trace, \
         ours.kept_answer = IF(new.recovers, NULL, ours.kept_answer), \
         ours.state = IF(new.recovers, 'active', ours.state), \
         ours.failures = IF(new.recovers, 0, ours.failures), \
@@ -85,6 +94,8 @@ impl Database {
             json!({
                 "id": release.connection_id.0,
                 "generation": release.generation.0,
+                "claim_id": release.claim,
+                "loaded_next_attempt_at": release.loaded_next_attempt_at.map(time),
                 "next_attempt_at": release.next_attempt_at.map(time),
                 "recovers": i32::from(release.recovered.is_some()),
                 "loaded_attempt": release.recovered.as_ref().and_then(|recovered| recovered.loaded_attempt.as_ref()),
@@ -112,10 +123,26 @@ impl Database {
                 .value(TokenRefresh::AttemptSentAt, Value::ChronoDateTimeUtc(None))
                 .value(TokenRefresh::KeptAnswer, Value::String(None));
         }
+        let is =
+            |column: TokenRefresh, value: Value| Expr::col(column).binary(BinOper::Is, Expr::value(value));
+        let (next, planned) =
+            (Expr::col(TokenRefresh::NextAttemptAt), self.maybe_instant(release.next_attempt_at));
+        let loaded_next = self.maybe_instant(release.loaded_next_attempt_at);
+        let is_its_claim = is(TokenRefresh::ClaimId, release.claim.into());
+        let is_as_loaded = is_its_claim.clone().and(is(TokenRefresh::NextAttemptAt, loaded_next));
+        // NULL where one of them is.
+        let earlier = Expr::cust_with_exprs("MIN(?, ?)", [next.clone(), Expr::value(planned.clone())]);
+        let earliest = Func::coalesce([earlier, next, Expr::value(planned.clone())]);
+        let nobodys = Expr::value(Value::ChronoDateTimeUtc(None));
+        let queued_until =
+            CaseStatement::new().case(is_its_claim, nobodys).finally(Expr::col(TokenRefresh::QueuedUntil));
         update
             .table(TokenRefresh::Table)
-            .value(TokenRefresh::QueuedUntil, Value::ChronoDateTimeUtc(None))
-            .value(TokenRefresh::NextAttemptAt, self.maybe_instant(release.next_attempt_at))
+            .value(TokenRefresh::QueuedUntil, queued_until)
+            .value(
+                TokenRefresh::NextAttemptAt,
+                CaseStatement::new().case(is_as_loaded, planned).finally(earliest),
+            )
             .value(TokenRefresh::LastTrace, traceparent(&release.trace))
             .and_where(Expr::col(TokenRefresh::ConnectionId).eq(release.connection_id.0))
             .and_where(Expr::col(TokenRefresh::Generation).eq(release.generation.0));

@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use freshet_shared::failpoints::Guard;
 
 use crate::plan::PlanArguments;
@@ -82,13 +82,18 @@ impl Arguments {
         }
     }
 
-    /// What was said of it, for another command.
-    pub(crate) fn said(&self) -> String {
+    /// The command that runs a seed as it was run here.
+    pub(crate) fn replay(&self, seed: u64) -> String {
+        let mut command = format!("tests/simulate --seed {seed}");
         match (self.hours, self.days) {
-            (Some(hours), _) => format!(" --hours {hours}"),
-            (None, Some(days)) => format!(" --days {days}"),
-            (None, None) => String::new(),
+            (Some(hours), _) => command.push_str(&format!(" --hours {hours}")),
+            (None, Some(days)) => command.push_str(&format!(" --days {days}")),
+            (None, None) => {}
         }
+        if let Some(without) = self.without.as_ref().and_then(ValueEnum::to_possible_value) {
+            command.push_str(&format!(" --without {}", without.get_name()));
+        }
+        command
     }
 
     /// Runs at once.
@@ -96,6 +101,30 @@ impl Arguments {
         match self.jobs {
             0 => std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
             jobs => jobs,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replay_says_all_that_makes_a_run_what_it_was() {
+        for (said, replay) in [
+            ("--seeds 9 --from 3 --jobs 2", ""),
+            ("--hours 5", " --hours 5"),
+            ("--days 2 --without journal", " --days 2 --without journal"),
+            ("--seed 7 --without fence", " --without fence"),
+        ] {
+            let arguments = Arguments::parse_from(["simulate"].into_iter().chain(said.split(' ')));
+            let command = arguments.replay(7);
+            assert_eq!(command, format!("tests/simulate --seed 7{replay}"));
+            let again = Arguments::parse_from(command.split(' '));
+            assert_eq!(
+                (again.seed, again.length(7), again.without),
+                (Some(7), arguments.length(7), arguments.without)
+            );
         }
     }
 }

@@ -4,14 +4,16 @@
 //! plan says so, waits while the provider is away, comes back when the product's own backoff says so, and is served as fast as
 //! limit and workers allow.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Duration;
 
+use anyhow::Result;
 use chrono::{DateTime, TimeDelta, Utc};
 use clap::Args;
 use freshet_shared::adapters::embedded::clock::SeededRandomness;
+use freshet_shared::configuration::Configuration;
 use freshet_shared::domain::connection::ConnectionId;
 use freshet_shared::domain::failure::{Failure, FailureClass};
 use freshet_shared::domain::provider::definition::Rotation;
@@ -31,7 +33,7 @@ pub(crate) struct PlanArguments {
     #[arg(long, value_delimiter = ',', default_value = "1000000,10000000")]
     connections: Vec<u64>,
     /// What the provider allows, all workers together: 500/s, 30000/m, 1000000/h.
-    #[arg(long, default_value = "500/s")]
+    #[arg(long, default_value = "2000/s")]
     limit: Limit,
     /// How long the provider is away.
     #[arg(long, default_value = "1h", value_parser = parse_duration)]
@@ -116,8 +118,21 @@ struct Due {
     since: Option<i64>,
 }
 
-fn forecast(connections: u64, rate: f64, outage: i64, lifetime: TimeDelta) -> Forecast {
-    let members = sample(lifetime);
+/// What the product does where nobody sets it otherwise.
+struct Product {
+    windows: RefreshWindows,
+    retry: RetryPolicy,
+}
+
+impl Product {
+    fn by_default() -> Result<Self> {
+        let configuration = Configuration::load(None, &HashMap::new())?;
+        Ok(Self { windows: configuration.scan.windows(), retry: configuration.retry.policy()? })
+    }
+}
+
+fn forecast(product: &Product, connections: u64, rate: f64, outage: i64, lifetime: TimeDelta) -> Forecast {
+    let members = sample(&product.windows, lifetime);
     // Each stands for so many.
     let weight = connections as f64 / members.len() as f64;
     let steady = members.iter().map(|member| weight / member.interval as f64).sum::<f64>();
@@ -134,7 +149,7 @@ fn forecast(connections: u64, rate: f64, outage: i64, lifetime: TimeDelta) -> Fo
             second.push(Due { place, since: None });
         }
     }
-    let comes_back = comes_back();
+    let comes_back = comes_back(product.retry);
     let mut coming_back = 0_usize;
     let mut waiting: VecDeque<(i64, usize)> = VecDeque::new();
     let mut may_serve = 0.0;
@@ -185,24 +200,17 @@ fn forecast(connections: u64, rate: f64, outage: i64, lifetime: TimeDelta) -> Fo
 }
 
 /// When one that failed until the outage's end is tried again, in seconds from then: as after many failures in a row.
-fn comes_back() -> impl Fn() -> usize {
-    let policy =
-        RetryPolicy::new(Duration::from_secs(2), Duration::from_secs(300), Duration::from_secs(900)).ok();
+fn comes_back(policy: RetryPolicy) -> impl Fn() -> usize {
     let history = History { failures: 20, grant_failures: 0, rotation: Rotation::None, unknown_since: None };
     let (failure, dice) = (Failure::new(FailureClass::ServerError, ""), SeededRandomness::new(1));
     move || {
         let now = DateTime::<Utc>::UNIX_EPOCH;
-        let next = policy.map(|policy| policy.after(&failure, &history, now, dice.next()).next_attempt_at);
-        next.and_then(|next| usize::try_from((next - now).num_seconds()).ok()).unwrap_or(0)
+        let next = policy.after(&failure, &history, now, dice.next()).next_attempt_at;
+        usize::try_from((next - now).num_seconds()).unwrap_or(0)
     }
 }
 
-fn sample(lifetime: TimeDelta) -> Vec<Member> {
-    let windows = RefreshWindows {
-        early: TimeDelta::minutes(30),
-        urgent: TimeDelta::minutes(10),
-        shortest_interval: TimeDelta::minutes(1),
-    };
+fn sample(windows: &RefreshWindows, lifetime: TimeDelta) -> Vec<Member> {
     let granted = DateTime::<Utc>::UNIX_EPOCH;
     let member = |id| {
         let due = windows.refresh_at(ConnectionId(id), Some((granted + lifetime, lifetime)), None, granted);
@@ -220,9 +228,16 @@ fn workers(rate: f64, arguments: &PlanArguments) -> u64 {
 }
 
 /// Prints one line for each size.
-#[expect(clippy::print_stdout, reason = "the table is what was asked for")]
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "the table is what was asked for")]
 pub(crate) fn plan(arguments: &PlanArguments) -> ExitCode {
     let Ok(lifetime) = TimeDelta::from_std(arguments.lifetime) else { return ExitCode::FAILURE };
+    let product = match Product::by_default() {
+        Ok(product) => product,
+        Err(error) => {
+            eprintln!("simulate: {error:#}");
+            return ExitCode::FAILURE;
+        }
+    };
     let outage = i64::try_from(arguments.outage.as_secs()).unwrap_or(HORIZON).min(HORIZON);
     let rate = arguments.limit.0;
     println!(
@@ -236,7 +251,7 @@ pub(crate) fn plan(arguments: &PlanArguments) -> ExitCode {
         "connections", "refreshes/s", "workers", "deepest queue", "worst staleness", "recovers in"
     );
     for connections in &arguments.connections {
-        let forecast = forecast(*connections, rate, outage, lifetime);
+        let forecast = forecast(&product, *connections, rate, outage, lifetime);
         if forecast.steady > rate {
             println!(
                 "{connections:>12} {:>12.1} {:>8} the limit does not keep up: at least {:.1}/s is needed, and more to catch up",
@@ -265,7 +280,7 @@ mod tests {
 
     #[test]
     fn without_an_outage_nothing_piles_up_and_nothing_dies() {
-        let forecast = forecast(1_000_000, 1_000.0, 0, TimeDelta::hours(1));
+        let forecast = forecast(&Product::by_default().unwrap(), 1_000_000, 1_000.0, 0, TimeDelta::hours(1));
         // An hour's token is renewed after 25 to 30 minutes.
         assert!(forecast.steady > 1_000_000.0 / 1_800.0 && forecast.steady < 1_000_000.0 / 1_500.0);
         assert_eq!((forecast.stalest, forecast.recovery), (None, Some(TimeDelta::zero())));
@@ -274,7 +289,8 @@ mod tests {
     #[test]
     fn what_came_due_in_an_outage_waits_for_its_turn() {
         let (connections, rate, outage) = (1_000_000, 1_000.0, 3_600);
-        let forecast = forecast(connections, rate, outage, TimeDelta::hours(6));
+        let forecast =
+            forecast(&Product::by_default().unwrap(), connections, rate, outage, TimeDelta::hours(6));
         let piled_up = forecast.steady * 3_600.0;
         assert!((forecast.deepest - piled_up).abs() < piled_up * 0.05, "{forecast:?}");
         // Served at the rate, while others come due; and the last of them comes back after five minutes.
@@ -290,7 +306,7 @@ mod tests {
 
     #[test]
     fn a_limit_that_does_not_keep_up_is_told() {
-        let forecast = forecast(10_000_000, 500.0, 60, TimeDelta::hours(1));
+        let forecast = forecast(&Product::by_default().unwrap(), 10_000_000, 500.0, 60, TimeDelta::hours(1));
         assert!(forecast.steady > 500.0 && forecast.recovery.is_none());
     }
 

@@ -34,7 +34,7 @@ pub(crate) fn simulate(arguments: &Arguments) -> ExitCode {
             for violation in report.violations.iter().take(10) {
                 println!("  {violation}");
             }
-            println!("replay it with: tests/simulate --seed {seed}{}", arguments.said());
+            println!("replay it with: {}", arguments.replay(seed));
             ExitCode::FAILURE
         }
         Err(error) => {

@@ -50,23 +50,75 @@ async fn simulate(arguments: &[&str]) -> Ended {
     command.start().unwrap().ended(PATIENCE).await.unwrap()
 }
 
-#[tokio::test]
-async fn without_the_fence_a_violation_is_found() {
-    let ended =
-        simulate(&["--seeds", "300", "--hours", "3", "--without", "fence"]).await.with_code(1).unwrap();
-    assert!(ended.stdout.contains("was stored twice"), "{}", ended.stdout);
-    assert!(ended.stdout.contains("replay it with: tests/simulate --seed "), "{}", ended.stdout);
+/// Before the command that replays a seed.
+const REPLAY: &str = "replay it with: ";
+
+/// From the line that names the seed to the end: what was violated, when, and how to see it again.
+fn verdict(printed: &str) -> &str {
+    let at = printed.rfind("\nseed ").map_or(0, |at| at + 1);
+    &printed[at..]
+}
+
+/// Runs what somebody would copy from the report, from the folder that they would be in.
+async fn replay(printed: &str) -> Ended {
+    let command = printed.lines().find_map(|line| line.strip_prefix(REPLAY)).unwrap();
+    // Without it the script would build.
+    let script =
+        Binary::script(command).unwrap().variable("SIMULATE_BINARY", Binary::path_of("simulate").unwrap());
+    script.start().unwrap().ended(PATIENCE).await.unwrap()
+}
+
+/// Without this guard a seed fails like this, and is printed with the command by which it fails alike: at the same virtual
+/// times.
+async fn is_missed(guard: &str, violation: &str) {
+    let searched = ["--seeds", "300", "--hours", "3", "--without", guard];
+    let found = simulate(&searched).await.with_code(1).unwrap();
+    assert!(found.stdout.contains(violation), "{}", found.stdout);
+    let replayed = replay(&found.stdout).await.with_code(1).unwrap();
+    assert_eq!(verdict(&replayed.stdout), verdict(&found.stdout));
+    // All that happened comes with it, each violation at its time.
+    let happened = replayed.stdout.lines().filter(|line| line.contains(" VIOLATION: "));
+    let happened: Vec<String> = happened.map(|line| line.replace(" VIOLATION: ", " ")).take(10).collect();
+    let told = verdict(&found.stdout).lines().filter_map(|line| line.strip_prefix("  "));
+    assert!(!happened.is_empty() && told.eq(happened), "{}", replayed.stdout);
+    // It is the guard that was missing.
+    let seed = verdict(&found.stdout).split([' ', ':']).nth(1).unwrap();
+    let held = simulate(&["--seed", seed, "--hours", "3"]).await.with_code(0).unwrap();
+    assert!(held.stdout.contains("no violation"), "{}", held.stdout);
 }
 
 #[tokio::test]
-async fn without_the_journal_a_violation_is_found() {
-    let ended =
-        simulate(&["--seeds", "300", "--hours", "3", "--without", "journal"]).await.with_code(1).unwrap();
-    assert!(ended.stdout.contains("a refresh token that was spent was presented again"), "{}", ended.stdout);
+async fn without_the_fence_a_violation_is_found_and_replayed() {
+    is_missed("fence", "was stored twice").await;
+}
+
+#[tokio::test]
+async fn without_the_journal_a_violation_is_found_and_replayed() {
+    is_missed("journal", "a refresh token that was spent was presented again").await;
 }
 
 #[tokio::test]
 async fn seeds_without_number_hold() {
     let ended = simulate(&["--seeds", "25", "--hours", "3"]).await.with_code(0).unwrap();
     assert!(ended.stdout.contains("no violation"), "{}", ended.stdout);
+}
+
+/// The README tells of these figures.
+#[tokio::test]
+async fn capacity_is_planned_for_a_million_and_for_ten_million_connections() {
+    let under = async |limit: &str| {
+        let ended =
+            simulate(&["plan", "--lifetime", "6h", "--limit", limit, "--outage", "1h"]).await.with_code(0);
+        ended.unwrap().stdout
+    };
+    assert_eq!(
+        under("2000/s").await,
+        "tokens of 360 min, an outage of 60 min, 2000.0 requests a second allowed\n \
+         connections  refreshes/s  workers  deepest queue  worst staleness    recovers in\n     \
+             1000000         53.0        5         190800         32.3 min        4.9 min\n    \
+            10000000        529.5        5        1908000         42.7 min       21.6 min\n"
+    );
+    let narrow = under("500/s").await;
+    let verdict = "the limit does not keep up: at least 529.5/s is needed, and more to catch up";
+    assert!(narrow.lines().last().is_some_and(|line| line.ends_with(verdict)), "{narrow}");
 }

@@ -28,20 +28,36 @@ pub struct Binary {
 impl Binary {
     /// The binary that was built beside the running test. It sees no variable of the test's environment.
     pub fn new(name: &'static str) -> Result<Self> {
+        Ok(Self::of(name, Command::new(Self::path_of(name)?)))
+    }
+
+    /// A line for the shell, in the project's folder. It sees nothing but where programs are found.
+    pub fn script(line: &str) -> Result<Self> {
+        let mut command = Command::new("bash");
+        command.args(["-c", line]).current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+        let path = std::env::var_os("PATH").context("nobody says where programs are")?;
+        Ok(Self::of("a script", command).variable("PATH", path))
+    }
+
+    /// Where a binary that was built beside the running test is.
+    pub fn path_of(name: &str) -> Result<PathBuf> {
         let path = path(name)?;
         ensure!(
             path.is_file(),
             "{} is missing: build it by `cargo build --workspace --bins`, as `tests/run` does",
             path.display()
         );
-        let mut command = Command::new(path);
+        Ok(path)
+    }
+
+    fn of(name: &'static str, mut command: Command) -> Self {
         command
             .env_clear()
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
-        Ok(Self { name, command })
+        Self { name, command }
     }
 
     /// Adds arguments.

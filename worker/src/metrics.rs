@@ -160,7 +160,7 @@ impl Series {
                 self.expired.add(1);
             }
         }
-        if refreshed.cached == Cached::Failed {
+        if matches!(refreshed.cached, Cached::Failed | Cached::Unplanned) {
             self.cache_repairs.add(1);
         }
     }

@@ -47,12 +47,9 @@ pub(crate) async fn run_parked(
             Err(error) => break Err(error),
         };
         let storing = AssertUnwindSafe(store_parked(refresher, &delivery.body)).catch_unwind();
-        let outcome = tokio::select! {
-            biased;
-            outcome = storing => outcome.unwrap_or(Outcome::Panicked { is_put_off: false }),
-            // Dropped, and so given back.
-            () = refresher.last_call.cancelled() => break Ok(()),
-        };
+        // Dropped, and so given back.
+        let Some(outcome) = refresher.before_last_call(storing).await else { break Ok(()) };
+        let outcome = outcome.unwrap_or(Outcome::Panicked { is_put_off: false });
         match &outcome {
             Outcome::Undecodable(error) => tracing::error!(
                 reason = error.reason(),
@@ -91,8 +88,7 @@ pub(crate) async fn store_parked(refresher: &Refresher, body: &[u8]) -> Outcome 
         Err(error) => return Outcome::Unavailable { detail: error.to_string() },
     };
     if !answer.answers(&connection) {
-        overtaken(refresher, provider, connection.id).await;
-        return Outcome::Stale;
+        return overtaken(refresher, provider, connection.id).await;
     }
     let before = Before::of(provider.name(), &connection);
     let outcome = store_answer(refresher, provider, &connection, &answer).await;

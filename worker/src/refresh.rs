@@ -38,17 +38,15 @@ use crate::permit::Permits;
 use crate::repairing::{deferred, overtaken, restore_cache, skipped};
 use crate::storing::store_grant;
 
-/// Longer than a restart of the database takes, shorter than a pod's grace period.
-pub(crate) const DATABASE_PATIENCE: Patience = Patience {
-    first: Duration::from_millis(100),
-    longest: Duration::from_secs(2),
-    total: Some(Duration::from_secs(20)),
-};
+/// For what is in nobody's hands but ours: the database is waited for until the process ends.
+pub(crate) const TO_THE_END: Patience = Patience::endless(Duration::from_millis(100), Duration::from_secs(2));
+/// For what can be had again: longer than a restart of the database takes, shorter than a pod's grace period.
+pub(crate) const DATABASE_PATIENCE: Patience =
+    Patience { total: Some(Duration::from_secs(20)), ..TO_THE_END };
 
-/// How long the database is waited for. What a call has spent, or may have, is in nobody's hands but ours: that is given up
-/// only when the process ends.
+/// How long the database is waited for, after a call that may have spent something or not.
 pub(crate) fn patience(rotation: Rotation) -> Patience {
-    Patience { total: DATABASE_PATIENCE.total.filter(|_| !rotation.spends()), ..DATABASE_PATIENCE }
+    if rotation.spends() { TO_THE_END } else { DATABASE_PATIENCE }
 }
 
 /// Asks the database until it answers, or patience is at its end.
@@ -102,6 +100,17 @@ pub struct Refresher {
     pub lease: TimeDelta,
     /// Cancelled when the grace period is nearly over: what is not stored by then is parked.
     pub last_call: CancellationToken,
+}
+
+impl Refresher {
+    /// What this comes to; `None` where the worker's last call came first. For what another worker does as well.
+    pub(crate) async fn before_last_call<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            done = work => Some(done),
+            () = self.last_call.cancelled() => None,
+        }
+    }
 }
 
 /// Refreshes the connection that `message` names, if it still asks for it. `redelivered`: whoever had the message before
@@ -192,7 +201,13 @@ async fn attempt(
     let settling = async {
         match asked.result {
             Ok(grant) => store_grant(refresher, provider, connection, &input, grant, sent).await,
-            Err(no_grant) => without_grant(refresher, provider, connection, no_grant, sent).await,
+            Err(no_grant) if answer.is_some() => {
+                without_grant(refresher, provider, connection, no_grant, sent).await
+            }
+            Err(no_grant) => {
+                let writing = without_grant(refresher, provider, connection, no_grant, sent);
+                refresher.before_last_call(writing).await.unwrap_or_else(not_written)
+            }
         }
     };
     let outcome = match answer {
@@ -202,7 +217,7 @@ async fn attempt(
     match &outcome {
         // Whoever takes up a parked answer writes the cache, too.
         Outcome::Refreshed(_) | Outcome::Parked => {}
-        Outcome::Stale => overtaken(refresher, provider, connection.id).await,
+        Outcome::Stale => return overtaken(refresher, provider, connection.id).await,
         // The cache was cleared on the way; a token that is still good has to be readable again. What was loaded before
         // the call may have been replaced during it.
         _ if lane == Lane::Urgent => {
@@ -267,7 +282,13 @@ async fn lost(refresher: &Refresher, provider: &Provider, connection: &LoadedCon
         "a call that spent the refresh token was sent, and its answer was never stored",
     );
     let subject = Subject::of(connection, provider.rotation(), connection.unknown_since());
-    failed(refresher, &subject, failure, true).await
+    let writing = failed(refresher, &subject, failure, true);
+    refresher.before_last_call(writing).await.unwrap_or_else(not_written)
+}
+
+/// Whoever takes the message next finds the failure out by itself: what a call may have spent stands in the journal.
+fn not_written() -> Outcome {
+    Outcome::Unavailable { detail: "the process ends before the failure is written down".into() }
 }
 
 fn unknown_provider(message: &RefreshMessage) -> MessageError {

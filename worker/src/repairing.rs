@@ -8,13 +8,12 @@ use freshet_shared::domain::outcome::{Cached, Outcome, Skip};
 use freshet_shared::domain::provider::Provider;
 use freshet_shared::domain::provider::definition::Rotation;
 use freshet_shared::domain::retry::History;
-use freshet_shared::persistence::Patience;
 use freshet_shared::ports::store::{Recovered, Release, StoreError};
 use freshet_shared::telemetry::propagation::current;
 
 use crate::cache_entries::repair_cache;
 use crate::permit::Deferral;
-use crate::refresh::{DATABASE_PATIENCE, Refresher, until_answered};
+use crate::refresh::{Refresher, TO_THE_END, until_answered};
 
 impl Refresher {
     /// The connection as MySQL holds it, its times by our clock.
@@ -32,10 +31,17 @@ impl Refresher {
 
 /// Somebody else stored a token first, or we did and the database's answer was lost: what stands there is what the cache
 /// has to hold.
-pub(crate) async fn overtaken(refresher: &Refresher, provider: &Provider, connection_id: ConnectionId) {
-    if let Some((connection, Cached::Failed)) = restore_cache(refresher, provider, connection_id).await {
-        plan_cache_repair(refresher, &connection, connection.generation).await;
+pub(crate) async fn overtaken(
+    refresher: &Refresher,
+    provider: &Provider,
+    connection_id: ConnectionId,
+) -> Outcome {
+    if let Some((connection, Cached::Failed)) = restore_cache(refresher, provider, connection_id).await
+        && plan_cache_repair(refresher, &connection, connection.generation).await == Cached::Unplanned
+    {
+        return Outcome::Unavailable { detail: "no repair of the cache is planned".into() };
     }
+    Outcome::Stale
 }
 
 /// Writes what MySQL holds by now to the cache; nothing where that cannot be read.
@@ -68,14 +74,14 @@ pub(crate) async fn skipped(
         }
         // Its token may be good for hours yet.
         Skip::Waiting(state) => match repair_cache(refresher, provider, connection).await {
-            Cached::Failed => Some(next_repair(refresher)),
+            Cached::Failed | Cached::Unplanned => Some(next_repair(refresher)),
             Cached::Written | Cached::Newer if state == ConnectionState::Unmonitored => None,
             Cached::Written | Cached::Newer => {
                 Some(refresher.retry.recheck_at(now, refresher.randomness.next()))
             }
         },
         _ => match repair_cache(refresher, provider, connection).await {
-            Cached::Failed => Some(next_repair(refresher)),
+            Cached::Failed | Cached::Unplanned => Some(next_repair(refresher)),
             Cached::Written | Cached::Newer => None,
         },
     };
@@ -144,17 +150,30 @@ fn next_repair(refresher: &Refresher) -> DateTime<Utc> {
 
 /// The retry scan finds the row, and the message that it publishes writes the cache again. `generation`: of the token that the
 /// cache did not take, where it was stored since the connection was loaded.
+///
+/// Nobody else knows that the cache holds another token than the database, so the database is waited for to the worker's last
+/// call. What is not planned by then has to be done by whoever takes the message next.
 pub(crate) async fn plan_cache_repair(
     refresher: &Refresher,
     connection: &LoadedConnection,
     generation: Generation,
-) {
+) -> Cached {
     let release = Release { generation, ..Release::of(connection, Some(next_repair(refresher)), current()) };
-    // Nobody else knows that the cache holds another token than the database: that is given up only when the process ends,
-    // whose message then comes again.
-    let patience = Patience { total: None, ..DATABASE_PATIENCE };
-    let planning = || refresher.store.release(&release);
-    if let Err(error) = until_answered(refresher, patience, planning).await {
-        tracing::error!(connection_id = connection.id.0, %error, "cache repair not planned; the next refresh writes the cache");
+    let planning = until_answered(refresher, TO_THE_END, || refresher.store.release(&release));
+    let connection_id = connection.id.0;
+    match refresher.before_last_call(planning).await {
+        Some(Ok(())) => Cached::Failed,
+        Some(Err(error)) => {
+            tracing::error!(connection_id, %error, "cache repair not planned; the next refresh writes the cache");
+            Cached::Failed
+        }
+        None => {
+            tracing::error!(
+                connection_id,
+                "cache repair not planned, for the database is away and this process ends: the message goes back, and whoever takes \
+                 it writes the cache"
+            );
+            Cached::Unplanned
+        }
     }
 }

@@ -66,11 +66,11 @@ pub(crate) async fn store_grant(
         Ok(Committed::Applied(generation)) => {
             reached(Point::AfterCommit).await;
             let token = &grant.access_token;
-            let cached =
+            let mut cached =
                 write_cache(refresher, provider, connection.id, generation, token, grant.expires_at, input)
                     .await;
             if cached == Cached::Failed {
-                plan_cache_repair(refresher, connection, generation).await;
+                cached = plan_cache_repair(refresher, connection, generation).await;
             }
             Outcome::Refreshed(Refreshed {
                 generation,

@@ -1,6 +1,7 @@
 //! The worker on embedded parts: SQLite in memory, the in-process queue and cache, a scripted provider and a clock that
 //! is moved by hand.
 
+mod ending;
 mod parking;
 mod pooling;
 mod refreshing;

@@ -65,6 +65,8 @@ pub enum Cached {
     Newer,
     /// The cache did not answer; a repair is planned on the row.
     Failed,
+    /// Neither cache nor database answered before the process had to end: the message comes again for the repair.
+    Unplanned,
 }
 
 /// Why nothing had to be called.
@@ -134,7 +136,7 @@ pub struct Failed {
 pub enum Disposition {
     /// Done with it: MySQL, or a parked answer, knows all that is needed.
     Acknowledge,
-    /// Give it back: nothing was begun.
+    /// Give it back: nothing was begun, or something is left to be done.
     Requeue,
     /// Put it aside for a person, with this reason.
     DeadLetter(MessageError),
@@ -186,6 +188,7 @@ impl Outcome {
     /// What the outcome means for the message.
     pub fn disposition(&self) -> Disposition {
         match self {
+            Self::Refreshed(Refreshed { cached: Cached::Unplanned, .. }) => Disposition::Requeue,
             Self::Refreshed(_)
             | Self::Stale
             | Self::Skipped(_)

@@ -1,8 +1,11 @@
 //! Publishing: one persistent message per claimed connection, each with the context of its own trace.
 
+use std::collections::BTreeSet;
+
 use freshet_shared::domain::connection::ConnectionId;
+use freshet_shared::domain::lane::Lane;
 use freshet_shared::domain::message::RefreshMessage;
-use freshet_shared::ports::queue::{Outgoing, Publisher, TraceContext};
+use freshet_shared::ports::queue::{Outgoing, PublishError, Publisher, TraceContext};
 use freshet_shared::telemetry::propagation::{current, inject, link};
 use tracing::{Span, debug_span};
 
@@ -19,6 +22,10 @@ pub struct PublishReport {
     pub unsent: Vec<ConnectionId>,
     /// Whether the broker itself did not answer, rather than refuse some of them.
     pub is_broker_away: bool,
+    /// The lanes whose queues did not answer, while the broker does.
+    pub silent: BTreeSet<Lane>,
+    /// Whether a queue refused a message, or is not there.
+    pub is_refused: bool,
 }
 
 /// A message to be published.
@@ -62,7 +69,13 @@ pub async fn publish(
                 span.record("error.type", error.reason());
                 span.record("otel.status_code", "error");
                 report.failed += 1;
-                report.is_broker_away |= error.is_broker_away();
+                match &error {
+                    PublishError::NotSent { .. } | PublishError::Unconfirmed { .. } => {
+                        report.is_broker_away = true
+                    }
+                    PublishError::QueueSilent { .. } => _ = report.silent.insert(message.lane),
+                    PublishError::Refused | PublishError::Unroutable { .. } => report.is_refused = true,
+                }
                 if error.is_certain() {
                     report.unsent.push(message.connection_id);
                 }

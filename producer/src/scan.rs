@@ -1,5 +1,6 @@
 //! One scan: what is due is claimed page by page and published.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -137,6 +138,7 @@ pub async fn scan(scanner: &Scanner, target: Target) -> Result<ScanReport, Store
 
 async fn scan_providers(scanner: &Scanner, target: Target) -> Result<ScanReport, StoreError> {
     let mut report = ScanReport::default();
+    let mut silent = SilentQueues::default();
     let paused = scanner.store.paused_providers().await?;
     scanner.metrics.note_paused(&paused);
     for provider in scanner.providers.iter() {
@@ -148,7 +150,13 @@ async fn scan_providers(scanner: &Scanner, target: Target) -> Result<ScanReport,
         let now = scanner.clock.now();
         for due in target.due(&scanner.windows) {
             let query = DueScan { integration_type: integration_type.clone(), due, now };
-            match scan_pages(scanner, provider, target, &query, &mut report).await? {
+            // Waited for once in a scan, whoever's connections it takes.
+            if let Target::Lane(lane) = target
+                && silent.holds(provider, lane)
+            {
+                break;
+            }
+            match scan_pages(scanner, provider, target, &query, &mut silent, &mut report).await? {
                 Ended::AllPages => {}
                 // Its queue is full or missing; the other providers' may not be.
                 Ended::QueueRefuses => break,
@@ -160,6 +168,20 @@ async fn scan_providers(scanner: &Scanner, target: Target) -> Result<ScanReport,
     Ok(report)
 }
 
+/// Queues that did not answer in this scan, by pool and lane.
+#[derive(Default)]
+struct SilentQueues<'p>(BTreeSet<(&'p str, Lane)>);
+
+impl<'p> SilentQueues<'p> {
+    fn note(&mut self, provider: &'p Provider, lanes: BTreeSet<Lane>) {
+        self.0.extend(lanes.into_iter().map(|lane| (provider.pool(), lane)));
+    }
+
+    fn holds(&self, provider: &Provider, lane: Lane) -> bool {
+        self.0.contains(&(provider.pool(), lane))
+    }
+}
+
 /// How the pages of one provider ended.
 enum Ended {
     AllPages,
@@ -169,19 +191,22 @@ enum Ended {
     Deposed,
 }
 
-async fn scan_pages(
+async fn scan_pages<'p>(
     scanner: &Scanner,
-    provider: &Provider,
+    provider: &'p Provider,
     target: Target,
     query: &DueScan,
+    silent: &mut SilentQueues<'p>,
     report: &mut ScanReport,
 ) -> Result<Ended, StoreError> {
     let mut after: Option<PageKey> = None;
     loop {
         scanner.activity.steps();
-        let page = scanner.store.due_page(query, after, scanner.page_size).await?;
+        let mut page = scanner.store.due_page(query, after, scanner.page_size).await?;
         reached(Point::AfterSelect).await;
         note(provider, &page, report);
+        // Not claimed for a queue that would not take them, they are found again as soon as it does.
+        page.due.retain(|due| !silent.holds(provider, lane_of(scanner, target, due, query.now)));
         // What is claimed is published, whoever leads by then: nobody else does it before the claim runs out.
         if !scanner.leadership.leads() {
             return Ok(Ended::Deposed);
@@ -196,12 +221,19 @@ async fn scan_pages(
         });
         let published =
             publish(scanner.publisher.as_ref(), &scanner.metrics, provider.pool(), messages.collect()).await;
-        let PublishReport { confirmed, failed, unsent, is_broker_away } = published;
+        let PublishReport { confirmed, failed, unsent, is_broker_away, silent: lanes, is_refused } =
+            published;
         report.published += confirmed;
         report.unpublished += failed;
         give_back(scanner, provider, &unsent, claim_id).await;
-        if failed > 0 {
-            return Ok(if is_broker_away { Ended::BrokerAway } else { Ended::QueueRefuses });
+        if is_broker_away {
+            return Ok(Ended::BrokerAway);
+        }
+        // One that scans for next attempts has other lanes, too.
+        let is_over = is_refused || !lanes.is_empty() && target != Target::NextAttempts;
+        silent.note(provider, lanes);
+        if is_over {
+            return Ok(Ended::QueueRefuses);
         }
         match page.next {
             Some(next) => after = Some(next),
@@ -254,6 +286,13 @@ pub async fn claim(
     scanner.store.claim(due, Claim { id, now, until: now + claim }).await
 }
 
+fn lane_of(scanner: &Scanner, target: Target, due: &DueConnection, now: DateTime<Utc>) -> Lane {
+    match target {
+        Target::Lane(lane) => lane,
+        Target::NextAttempts => scanner.windows.lane_for(due.expires_at, now),
+    }
+}
+
 fn message(
     scanner: &Scanner,
     provider: &Provider,
@@ -261,10 +300,7 @@ fn message(
     due: &DueConnection,
     now: DateTime<Utc>,
 ) -> RefreshMessage {
-    let lane = match target {
-        Target::Lane(lane) => lane,
-        Target::NextAttempts => scanner.windows.lane_for(due.expires_at, now),
-    };
+    let lane = lane_of(scanner, target, due, now);
     let due_at = match (target, due.expires_at) {
         (Target::Lane(lane), Some(expires_at)) => {
             let window = expires_at - scanner.windows.of(lane);

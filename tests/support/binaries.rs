@@ -16,6 +16,8 @@ pub use addresses::{DesertedAddress, MuteAddress};
 pub use folder::TestFolder;
 pub use process::{Ended, Process};
 
+use crate::environment::required;
+
 /// How long a process may take to end by itself or after it was asked to: its own limits are shorter.
 pub use crate::fleet::PATIENCE;
 
@@ -35,7 +37,7 @@ impl Binary {
     pub fn script(line: &str) -> Result<Self> {
         let mut command = Command::new("bash");
         command.args(["-c", line]).current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-        let path = std::env::var_os("PATH").context("nobody says where programs are")?;
+        let path = required("PATH")?;
         Ok(Self::of("a script", command).variable("PATH", path))
     }
 

@@ -1,11 +1,14 @@
 //! What a scan finds, claims and publishes.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
+use freshet_shared::adapters::embedded::queue::InProcessQueue;
 use freshet_shared::domain::connection::{ConnectionId, Generation};
 use freshet_shared::domain::lane::Lane;
+use freshet_shared::domain::provider::catalogue::Providers;
 use freshet_shared::ports::queue::{Outgoing, PublishError, Publisher};
 
 use super::{Bench, noon};
@@ -204,6 +207,7 @@ async fn what_is_in_no_queue_is_found_again_at_once_and_of_what_nobody_knows_the
         (PublishError::Refused, vec![2, 4]),
         (PublishError::Unroutable { routing_key: "shared.early".into() }, vec![2, 4]),
         (PublishError::NotSent { problem: problem() }, vec![2, 4]),
+        (PublishError::QueueSilent { problem: problem() }, vec![]),
         (PublishError::Unconfirmed { problem: problem() }, vec![]),
     ];
     for (error, found_again) in cases {
@@ -295,8 +299,7 @@ async fn a_queue_that_refuses_does_not_keep_the_next_provider_from_its_scan() {
     let mut bench = Bench::new(10).await;
     let very = "[very]\nintegration_type = \"21\"";
     let settings = toml::from_str(very).unwrap();
-    bench.scanner.providers =
-        freshet_shared::domain::provider::catalogue::Providers::new(&[], &settings).unwrap();
+    bench.scanner.providers = Providers::new(&[], &settings).unwrap();
     for id in 1..=4 {
         bench.add(id, Some(noon())).await;
     }
@@ -360,4 +363,75 @@ async fn refresh_tokens_that_die_soon_are_named_those_with_the_least_time_first(
     assert_eq!(ending.len(), 1);
     assert_eq!((ending[0].provider.as_str(), ending[0].connections.as_slice()), ("fynd", [2, 1].as_slice()));
     assert_eq!(ending[0].first_at, noon() + TimeDelta::days(2));
+}
+
+/// A broker on which the queues of a lane do not answer; each message for them is waited for.
+struct SilentLane {
+    lane: Lane,
+    queue: Arc<InProcessQueue>,
+    waits: AtomicU32,
+}
+
+#[async_trait]
+impl Publisher for SilentLane {
+    async fn publish(&self, messages: &[Outgoing]) -> Vec<Result<(), PublishError>> {
+        let is_silent = |outgoing: &&Outgoing| outgoing.message.lane == self.lane;
+        self.waits
+            .fetch_add(u32::from(messages.iter().any(|outgoing| is_silent(&outgoing))), Ordering::SeqCst);
+        let taken: Vec<Outgoing> = messages.iter().filter(|outgoing| !is_silent(outgoing)).cloned().collect();
+        self.queue.publish(&taken).await;
+        let silent = || PublishError::QueueSilent { problem: "nothing within 10s".into() };
+        messages.iter().map(|outgoing| if is_silent(&outgoing) { Err(silent()) } else { Ok(()) }).collect()
+    }
+}
+
+#[tokio::test]
+async fn a_silent_queue_is_waited_for_once_in_a_scan_and_holds_up_no_other_lane_or_pool() {
+    let mut bench = Bench::new(2).await;
+    let very = "[very]\nintegration_type = \"21\"";
+    bench.scanner.providers = Providers::new(&[], &toml::from_str(very).unwrap()).unwrap();
+    // Of both providers, all of whose next attempts are due, the odd ones are urgent.
+    for id in 1..=8 {
+        bench.add(id, Some(noon() + TimeDelta::minutes(if id % 2 == 1 { 5 } else { 20 }))).await;
+    }
+    bench.execute("UPDATE channels SET integrationType = '21' WHERE connectionId > 4").await;
+    scan(&bench.scanner, EARLY).await.unwrap();
+    assert_eq!(bench.ids().await.len(), 8);
+    bench
+        .execute("UPDATE token_refresh SET queued_until = NULL, next_attempt_at = '2026-11-21 11:59:00'")
+        .await;
+    let broker = SilentLane { lane: Lane::Early, queue: bench.queue.clone(), waits: AtomicU32::new(0) };
+    let broker = Arc::new(broker);
+    bench.scanner.publisher = broker.clone();
+    let report = scan(&bench.scanner, Target::NextAttempts).await.unwrap();
+    assert_eq!((report.found, report.published, report.unpublished), (8, 4, 1));
+    assert_eq!(bench.ids().await, [1, 3, 5, 7]);
+    assert_eq!(broker.waits.load(Ordering::SeqCst), 1);
+    // All but the one of which nobody knows are found as soon as it answers.
+    bench.scanner.publisher = bench.queue.clone();
+    scan(&bench.scanner, Target::NextAttempts).await.unwrap();
+    assert_eq!(bench.ids().await, [4, 6, 8]);
+    bench.clock.advance(TimeDelta::minutes(5));
+    scan(&bench.scanner, Target::NextAttempts).await.unwrap();
+    assert!(bench.ids().await.contains(&2));
+}
+
+#[tokio::test]
+async fn a_lane_whose_queue_is_silent_is_left_and_the_other_pools_are_scanned() {
+    let mut bench = Bench::new(2).await;
+    let settings = toml::from_str("[very]\nintegration_type = \"21\"").unwrap();
+    bench.scanner.providers = Providers::new(&[], &settings).unwrap();
+    for id in 1..=6 {
+        bench.add(id, Some(noon() + TimeDelta::minutes(20))).await;
+    }
+    bench.execute("UPDATE channels SET integrationType = '21' WHERE connectionId > 4").await;
+    let broker = SilentLane { lane: Lane::Early, queue: bench.queue.clone(), waits: AtomicU32::new(0) };
+    let broker = Arc::new(broker);
+    bench.scanner.publisher = broker.clone();
+    let report = scan(&bench.scanner, EARLY).await.unwrap();
+    assert_eq!((report.claimed, report.published, report.unpublished), (2, 0, 2));
+    assert_eq!(broker.waits.load(Ordering::SeqCst), 1, "both providers are of one pool");
+    bench.scanner.publisher = bench.queue.clone();
+    scan(&bench.scanner, EARLY).await.unwrap();
+    assert_eq!(bench.ids().await, [3, 4, 5, 6]);
 }

@@ -53,6 +53,12 @@ pub enum PublishError {
         /// What the client says.
         problem: String,
     },
+    /// No confirm came from its queue, while the broker answers; the message may or may not be in it.
+    #[error("no confirm from its queue: {problem}")]
+    QueueSilent {
+        /// How long it was waited for, and what to do.
+        problem: String,
+    },
     /// No confirm came; the message may or may not be in the queue.
     #[error("no confirm from the broker: {problem}")]
     Unconfirmed {
@@ -66,7 +72,7 @@ impl PublishError {
     pub fn is_certain(&self) -> bool {
         match self {
             Self::Refused | Self::Unroutable { .. } | Self::NotSent { .. } => true,
-            Self::Unconfirmed { .. } => false,
+            Self::QueueSilent { .. } | Self::Unconfirmed { .. } => false,
         }
     }
 
@@ -74,7 +80,7 @@ impl PublishError {
     pub fn is_broker_away(&self) -> bool {
         match self {
             Self::NotSent { .. } | Self::Unconfirmed { .. } => true,
-            Self::Refused | Self::Unroutable { .. } => false,
+            Self::Refused | Self::Unroutable { .. } | Self::QueueSilent { .. } => false,
         }
     }
 
@@ -84,7 +90,7 @@ impl PublishError {
             Self::Refused => "refused",
             Self::Unroutable { .. } => "unroutable",
             Self::NotSent { .. } => "not_sent",
-            Self::Unconfirmed { .. } => "unconfirmed",
+            Self::QueueSilent { .. } | Self::Unconfirmed { .. } => "unconfirmed",
         }
     }
 }

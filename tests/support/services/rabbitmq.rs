@@ -105,6 +105,11 @@ impl RabbitMq {
         self.control(&["eval", &format!("sys:suspend('%2F_{queue}').")]).await
     }
 
+    /// Lets a queue that stands still go on; what was sent to it meanwhile has not been lost.
+    pub async fn resume(&self, queue: &str) -> Result<()> {
+        self.control(&["eval", &format!("sys:resume('%2F_{queue}').")]).await
+    }
+
     async fn control(&self, arguments: &[&str]) -> Result<()> {
         let mut command = self.broker.control(arguments)?;
         let ended = tokio::task::spawn_blocking(move || command.output())

@@ -87,7 +87,25 @@ impl ConfirmedPublisher {
                     break;
                 }
             };
-            let confirmed = publish_batch(&link, batch, self.rabbitmq.operation_timeout).await;
+            let mut confirmed = publish_batch(&link, batch, self.rabbitmq.operation_timeout).await;
+            let is_silent =
+                |result: &Result<(), PublishError>| matches!(result, Err(PublishError::QueueSilent { .. }));
+            if confirmed.iter().any(is_silent) {
+                // One of its confirms may still come on this link, and be taken for another's. Whether the next one is there at
+                // once also tells whether it is the queue that does not answer, or the broker.
+                drop(link);
+                match self.open().await {
+                    Ok(link) => *place = Some(link),
+                    Err(error) => {
+                        let rest = "one before it failed".into();
+                        results.extend(confirmed.into_iter().map(|result| of_the_broker(result, &error)));
+                        results.resize(publications.len(), not_sent(rest));
+                        break;
+                    }
+                }
+                results.append(&mut confirmed);
+                continue;
+            }
             let clean =
                 !confirmed.iter().any(|result| matches!(result, Err(error) if error.is_broker_away()));
             // A queue that has gone is declared again with the next link.
@@ -162,13 +180,23 @@ async fn publish_batch(link: &Link, batch: &[Publication], limit: Duration) -> V
     while let Some(Some((index, confirmation))) = waiting.next().now_or_never() {
         confirmations[index] = Some(confirmation);
     }
-    let alarm = link.connection.status().blocked();
-    let hint = if alarm {
-        "it has blocked publishing, look at its memory and disk alarms"
+    let silence = if link.connection.status().blocked() {
+        let problem = format!(
+            "nothing within {limit:?}; it has blocked publishing, look at its memory and disk alarms"
+        );
+        PublishError::Unconfirmed { problem }
     } else {
-        "is its queue stuck?"
+        PublishError::QueueSilent { problem: format!("nothing within {limit:?}; has it a leader?") }
     };
-    verdicts(batch, confirmations, &format!("nothing within {limit:?}; {hint}"))
+    verdicts(batch, confirmations, &silence)
+}
+
+/// Where the broker does not answer either, it is not the queue.
+fn of_the_broker(result: Result<(), PublishError>, error: &LinkError) -> Result<(), PublishError> {
+    match result {
+        Err(PublishError::QueueSilent { problem }) => unconfirmed(format!("{problem}; {error}")),
+        result => result,
+    }
 }
 
 /// The broker's answer, with the place of its message in the batch.
@@ -201,7 +229,7 @@ async fn confirm(
 fn verdicts(
     batch: &[Publication],
     confirmations: Vec<Option<lapin::Result<Confirmation>>>,
-    silence: &str,
+    silence: &PublishError,
 ) -> Vec<Result<(), PublishError>> {
     let mut returned = HashSet::new();
     let answers: Vec<Result<(), PublishError>> = confirmations
@@ -217,7 +245,7 @@ fn verdicts(
             }
             Some(Ok(Confirmation::NotRequested)) => unconfirmed("the channel has no confirms".into()),
             Some(Err(error)) => unconfirmed(error.to_string()),
-            None => unconfirmed(silence.into()),
+            None => Err(silence.clone()),
         })
         .collect();
     let judge = |(publication, answer): (&Publication, Result<(), PublishError>)| {
@@ -235,7 +263,7 @@ fn identity(message: BasicReturnMessage) -> (ShortString, Option<ShortString>) {
     (delivery.routing_key, delivery.properties.message_id().clone())
 }
 
-fn not_sent(problem: String) -> Result<(), PublishError> {
+pub(super) fn not_sent(problem: String) -> Result<(), PublishError> {
     Err(PublishError::NotSent { problem })
 }
 
@@ -284,12 +312,13 @@ mod tests {
             Some(Err(ErrorKind::MissingHeartbeatError.into())),
             None,
         ];
-        let answers = verdicts(&batch, confirmations, "silence");
+        let silence = PublishError::QueueSilent { problem: "silence".into() };
+        let answers = verdicts(&batch, confirmations, &silence);
         assert_eq!(answers[0], Ok(()));
         assert_eq!(answers[1], Err(PublishError::Refused));
         assert!(matches!(answers[2], Err(PublishError::Unconfirmed { .. })));
         assert!(matches!(answers[3], Err(PublishError::Unconfirmed { .. })));
-        assert_eq!(answers[4], unconfirmed("silence".into()));
+        assert_eq!(answers[4], Err(silence));
     }
 
     #[test]
@@ -297,7 +326,8 @@ mod tests {
         let batch = ["1", "2", "3"].map(publication);
         let ack = |message| Some(Ok(Confirmation::Ack(message)));
         let nack = |message| Some(Ok(Confirmation::Nack(message)));
-        let judge = |confirmations| verdicts(&batch, confirmations, "silence");
+        let silence = PublishError::QueueSilent { problem: "silence".into() };
+        let judge = |confirmations| verdicts(&batch, confirmations, &silence);
         assert_eq!(judge(vec![ack(returned("3")), ack(None), ack(None)]), [Ok(()), Ok(()), unroutable()]);
         let refused = Err(PublishError::Refused);
         assert_eq!(judge(vec![ack(None), nack(returned("1")), ack(None)]), [unroutable(), refused, Ok(())]);

@@ -1,5 +1,6 @@
 //! Refresh messages on their way to their pools' queues.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -7,12 +8,16 @@ use lapin::BasicProperties;
 use lapin::types::ShortString;
 
 use super::RabbitMq;
-use super::confirmed::{ConfirmedPublisher, Declares, PERSISTENT, Publication};
+use super::confirmed::{ConfirmedPublisher, Declares, PERSISTENT, Publication, not_sent};
 use super::headers;
 use super::topology::{EXCHANGE, routing_key};
+use crate::domain::lane::Lane;
 use crate::ports::queue::{Outgoing, PublishError, Publisher};
 
 /// Publishes over a connection of its own. Calls that overlap are served one after another.
+///
+/// Queue by queue, the urgent ones first: once a queue that does not answer owes some hundred confirms, the broker reads nothing
+/// more from the connection.
 pub struct RabbitMqPublisher {
     publisher: ConfirmedPublisher,
 }
@@ -26,9 +31,33 @@ impl RabbitMqPublisher {
 #[async_trait]
 impl Publisher for RabbitMqPublisher {
     async fn publish(&self, messages: &[Outgoing]) -> Vec<Result<(), PublishError>> {
-        let publications: Vec<Publication> = messages.iter().map(publication).collect();
-        self.publisher.publish(&publications).await
+        let mut answers: Vec<_> = messages.iter().map(|_| Ok(())).collect();
+        let mut is_away = false;
+        for places in by_queue(messages) {
+            let outgoing = places.iter().filter_map(|place| messages.get(*place));
+            let confirmed = match is_away {
+                false => self.publisher.publish(&outgoing.map(publication).collect::<Vec<_>>()).await,
+                true => vec![not_sent("one before it failed".into()); places.len()],
+            };
+            for (place, result) in places.into_iter().zip(confirmed) {
+                is_away |= result.as_ref().is_err_and(PublishError::is_broker_away);
+                if let Some(answer) = answers.get_mut(place) {
+                    *answer = result;
+                }
+            }
+        }
+        answers
     }
+}
+
+/// The places of the messages for each queue.
+fn by_queue(messages: &[Outgoing]) -> impl Iterator<Item = Vec<usize>> {
+    let mut queues: BTreeMap<(bool, &str), Vec<usize>> = BTreeMap::new();
+    for (place, outgoing) in messages.iter().enumerate() {
+        let queue = (outgoing.message.lane != Lane::Urgent, outgoing.pool.as_str());
+        queues.entry(queue).or_default().push(place);
+    }
+    queues.into_values()
 }
 
 fn publication(outgoing: &Outgoing) -> Publication {

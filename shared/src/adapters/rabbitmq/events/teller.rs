@@ -137,6 +137,7 @@ fn left_over(batch: Vec<Untold>, results: Vec<Result<(), PublishError>>) -> (Vec
             }
             Err(
                 PublishError::Unconfirmed { .. }
+                | PublishError::QueueSilent { .. }
                 | PublishError::NotSent { .. }
                 | PublishError::Unroutable { .. },
             ) => returned.push(untold),

@@ -12,6 +12,7 @@ use freshet_producer::app::{announce, schedule};
 use freshet_producer::leadership::Leadership;
 use freshet_producer::metrics::ScanMetrics;
 use freshet_producer::scan::Scanner;
+use freshet_producer::settled::Settled;
 use freshet_shared::adapters::database::Database;
 use freshet_shared::adapters::embedded::cache::InProcessCache;
 use freshet_shared::adapters::embedded::events::InProcessEvents;
@@ -181,6 +182,7 @@ fn fleet(configuration: &Configuration, database: &Database) -> anyhow::Result<F
         metrics: ScanMetrics::off(),
         activity: Arc::default(),
         leadership: Leadership::without_election(),
+        settled: Settled::default(),
     };
     let parts = Parts {
         store: store.clone(),

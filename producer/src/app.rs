@@ -29,6 +29,7 @@ use crate::leadership::{Campaign, LONGEST_RESIGNATION, Leadership, campaign};
 use crate::metrics::ScanMetrics;
 use crate::scan::{ScanReport, Scanner, Target, scan};
 use crate::schedule::{Schedule, run};
+use crate::settled::Settled;
 
 /// The producer, ready to run.
 pub struct App {
@@ -78,6 +79,7 @@ impl App {
             metrics: ScanMetrics::off(),
             activity: Arc::default(),
             leadership,
+            settled: Settled::default(),
         };
         let campaign =
             Campaign { store: Arc::new(database.clone()), holder: name, length: configuration.scan.lease };

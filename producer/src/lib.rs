@@ -14,6 +14,7 @@ pub mod metrics;
 pub mod publish;
 pub mod scan;
 pub mod schedule;
+pub mod settled;
 
 #[cfg(test)]
 mod tests;

@@ -24,6 +24,7 @@ use crate::activity::Activity;
 use crate::leadership::Leadership;
 use crate::metrics::ScanMetrics;
 use crate::publish::{Planned, PublishReport, publish};
+use crate::settled::Settled;
 
 /// A claim holds for so long at least, however short a token lives: its message takes its time.
 const SHORTEST_CLAIM: TimeDelta = TimeDelta::seconds(10);
@@ -52,6 +53,8 @@ pub struct Scanner {
     pub activity: Arc<Activity>,
     /// Whether this process may scan.
     pub leadership: Arc<Leadership>,
+    /// What it need not walk over again.
+    pub settled: Settled,
 }
 
 /// What is scanned for.
@@ -81,13 +84,15 @@ impl Target {
         }
     }
 
-    /// What is due by this target, in the order in which it is looked for.
-    fn due(self, windows: &RefreshWindows) -> Vec<Due> {
+    /// What is due by this target, in the order in which it is looked for; all that expired before `settled` is settled.
+    fn due(self, windows: &RefreshWindows, settled: Option<DateTime<Utc>>) -> Vec<Due> {
         match self {
             // A token that lives for weeks is renewed long before its last half hour.
             Self::Lane(Lane::Early) => vec![Due::Expiring(windows.early), Due::Planned(windows.early)],
             // Nobody else would ever refresh a connection that has no token yet.
-            Self::Lane(Lane::Urgent) => vec![Due::ExpiredOrExpiring(windows.urgent), Due::NeverRefreshed],
+            Self::Lane(Lane::Urgent) => {
+                vec![Due::ExpiredOrExpiring { from: settled, within: windows.urgent }, Due::NeverRefreshed]
+            }
             // The lanes' cron expressions are too coarse for a token that lives for minutes.
             Self::NextAttempts => vec![Due::NextAttempt, Due::Planned(TimeDelta::zero())],
         }
@@ -148,7 +153,15 @@ async fn scan_providers(scanner: &Scanner, target: Target) -> Result<ScanReport,
             continue;
         }
         let now = scanner.clock.now();
-        for due in target.due(&scanner.windows) {
+        let settled = match target {
+            Target::Lane(Lane::Urgent) => {
+                scanner.activity.steps();
+                let (store, page_size) = (scanner.store.as_ref(), scanner.page_size);
+                scanner.settled.until(store, &integration_type, page_size, now).await?
+            }
+            Target::Lane(Lane::Early) | Target::NextAttempts => None,
+        };
+        for due in target.due(&scanner.windows, settled) {
             let query = DueScan { integration_type: integration_type.clone(), due, now };
             // Waited for once in a scan, whoever's connections it takes.
             if let Target::Lane(lane) = target

@@ -4,6 +4,7 @@ mod counting;
 mod leading;
 mod scanning;
 mod scheduling;
+mod settling;
 mod watching;
 
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ use sea_orm::sea_query::{Query, SimpleExpr};
 use crate::leadership::Leadership;
 use crate::metrics::ScanMetrics;
 use crate::scan::Scanner;
+use crate::settled::Settled;
 
 pub(crate) struct Bench {
     pub(crate) scanner: Scanner,
@@ -67,6 +69,7 @@ impl Bench {
             metrics: ScanMetrics::off(),
             activity: Arc::default(),
             leadership: Leadership::without_election(),
+            settled: Settled::default(),
         };
         Self { scanner, database, queue, clock }
     }

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use chrono::{DateTime, TimeDelta, Utc};
+use freshet_producer::settled::Settled;
 use freshet_shared::adapters::database::{Database, DatabaseSettings};
 use freshet_shared::domain::secret::Secret;
-use freshet_shared::ports::store::{Due, DueScan, PageKey, ScanStore};
+use freshet_shared::ports::store::{Due, DueScan, Expired, ScanStore};
 use freshet_tests::fleet::{TestFleet, now};
+use sea_orm::sea_query::SelectStatement;
 use sea_orm::{ConnectionTrait, DbBackend, Statement};
 
 /// Of each kind that a scan looks for.
@@ -19,6 +21,8 @@ const BY_EXPIRY: &str = "ix_freshet_connection_expiry";
 const BY_PLAN: &str = "ix_token_refresh_refresh_at";
 const BY_ATTEMPT: &str = "ix_token_refresh_next_attempt";
 
+const URGENT: Due = Due::ExpiredOrExpiring { from: None, within: TimeDelta::minutes(10) };
+
 struct Scan {
     name: &'static str,
     due: Due,
@@ -28,7 +32,7 @@ struct Scan {
 /// Every scan that goes on by time.
 const SCANS: [Scan; 4] = [
     Scan { name: "early", due: Due::Expiring(TimeDelta::minutes(30)), index: BY_EXPIRY },
-    Scan { name: "urgent", due: Due::ExpiredOrExpiring(TimeDelta::minutes(10)), index: BY_EXPIRY },
+    Scan { name: "urgent", due: URGENT, index: BY_EXPIRY },
     Scan { name: "planned", due: Due::Planned(TimeDelta::minutes(30)), index: BY_PLAN },
     Scan { name: "retry", due: Due::NextAttempt, index: BY_ATTEMPT },
 ];
@@ -59,21 +63,28 @@ async fn add_due(fleet: &TestFleet) -> Result<()> {
 
 /// As many that are not due: their tokens live for days, their plans and next attempts lie ahead.
 async fn add_others(fleet: &TestFleet, from: i64, until: i64) -> Result<()> {
-    let digits = "(SELECT 0 AS d UNION ALL SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3 UNION ALL SELECT 4 \
-                  UNION ALL SELECT 5 UNION ALL SELECT 6 UNION ALL SELECT 7 UNION ALL SELECT 8 UNION ALL SELECT 9)";
-    let numbers = format!(
-        "SELECT n FROM (SELECT a.d + 10 * b.d + 100 * c.d + 1000 * e.d + 10000 * f.d + 100000 * g.d AS n \
-         FROM {digits} a, {digits} b, {digits} c, {digits} e, {digits} f, {digits} g) AS numbers \
-         WHERE n > {from} AND n <= {until}"
-    );
     add_rows(
         fleet,
-        &numbers,
+        &numbers(from, until),
         "UTC_TIMESTAMP() + INTERVAL 2000 + n MINUTE",
         "UTC_TIMESTAMP() + INTERVAL 1000 + n MINUTE",
         "IF(n % 10 = 0, UTC_TIMESTAMP() + INTERVAL n SECOND + INTERVAL 1 HOUR, NULL)",
     )
     .await?;
+    analyze(fleet).await
+}
+
+fn numbers(from: i64, until: i64) -> String {
+    let digits = "(SELECT 0 AS d UNION ALL SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3 UNION ALL SELECT 4 \
+                  UNION ALL SELECT 5 UNION ALL SELECT 6 UNION ALL SELECT 7 UNION ALL SELECT 8 UNION ALL SELECT 9)";
+    format!(
+        "SELECT n FROM (SELECT a.d + 10 * b.d + 100 * c.d + 1000 * e.d + 10000 * f.d + 100000 * g.d AS n \
+         FROM {digits} a, {digits} b, {digits} c, {digits} e, {digits} f, {digits} g) AS numbers \
+         WHERE n > {from} AND n <= {until}"
+    )
+}
+
+async fn analyze(fleet: &TestFleet) -> Result<()> {
     fleet.execute("ANALYZE TABLE ie_appinstall_connection, token_refresh, channels", []).await?;
     Ok(())
 }
@@ -120,8 +131,8 @@ struct Step {
     extra: String,
 }
 
-async fn explain(database: &Database, scan: &DueScan, after: Option<PageKey>) -> Result<Vec<Step>> {
-    let statement = DbBackend::MySql.build(&database.due_statement(scan, after, PAGE));
+async fn explain(database: &Database, select: &SelectStatement) -> Result<Vec<Step>> {
+    let statement = DbBackend::MySql.build(select);
     let explain = Statement { sql: format!("EXPLAIN FORMAT=TRADITIONAL {}", statement.sql), ..statement };
     let rows = database.connection().query_all_raw(explain).await?;
     rows.iter()
@@ -137,6 +148,23 @@ async fn explain(database: &Database, scan: &DueScan, after: Option<PageKey>) ->
         .collect()
 }
 
+fn follows(index: &str, steps: &[Step]) -> Result<()> {
+    let lines: Vec<_> = steps
+        .iter()
+        .map(|step| format!("{} {} {:?} {}", step.table, step.access, step.key, step.extra))
+        .collect();
+    let shown = lines.join("\n");
+    let (first, others) = steps.split_first().context("nothing is explained")?;
+    ensure!(first.access == "range" && first.key.as_deref() == Some(index), "{shown}");
+    for step in steps {
+        ensure!(!step.extra.contains("filesort") && !step.extra.contains("temporary"), "{shown}");
+    }
+    for step in others {
+        ensure!(["eq_ref", "ref"].contains(&step.access.as_str()), "{shown}");
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn each_page_of_each_scan_follows_an_index_and_sorts_nothing() -> Result<()> {
     let fleet = TestFleet::found().await?;
@@ -147,21 +175,16 @@ async fn each_page_of_each_scan_follows_an_index_and_sorts_nothing() -> Result<(
         let scan = scan_for(due, now());
         let second = database.due_page(&scan, None, PAGE).await?.next.context("there is one page only")?;
         for after in [None, Some(second)] {
-            let steps = explain(&database, &scan, after).await?;
-            let lines: Vec<_> = steps
-                .iter()
-                .map(|step| format!("{} {} {:?} {}", step.table, step.access, step.key, step.extra))
-                .collect();
-            let shown = format!("{name}, {after:?}:\n{}", lines.join("\n"));
-            let (first, others) = steps.split_first().context("nothing is explained")?;
-            ensure!(first.access == "range" && first.key.as_deref() == Some(index), "{shown}");
-            for step in &steps {
-                ensure!(!step.extra.contains("filesort") && !step.extra.contains("temporary"), "{shown}");
-            }
-            for step in others {
-                ensure!(["eq_ref", "ref"].contains(&step.access.as_str()), "{shown}");
-            }
+            let steps = explain(&database, &database.due_statement(&scan, after, PAGE)).await?;
+            follows(index, &steps).with_context(|| format!("{name}, {after:?}"))?;
         }
+    }
+    let expired = Expired { from: Some(now() - TimeDelta::days(100)), until: now() };
+    for (name, select) in [
+        ("who is settled", database.first_unsettled_statement("15", expired)),
+        ("looking back", database.end_of_first_statement(expired, PAGE)),
+    ] {
+        follows(BY_EXPIRY, &explain(&database, &select).await?).context(name)?;
     }
     fleet.dissolve().await
 }
@@ -193,6 +216,45 @@ async fn whole_scan(database: &Database, due: Due) -> Result<(usize, i64)> {
         }
     }
     Ok((found, rows_read(database).await? - before - asking))
+}
+
+/// Some that expired weeks ago and wait: for their merchants, or for a next attempt.
+async fn add_waiting(fleet: &TestFleet, from: i64, until: i64) -> Result<()> {
+    let expired = "UTC_TIMESTAMP() - INTERVAL 20000 + n % 10000 MINUTE";
+    let attempt = "IF(n % 2 = 0, UTC_TIMESTAMP() + INTERVAL 1 HOUR, NULL)";
+    add_rows(fleet, &numbers(from, until), expired, "NULL", attempt).await?;
+    let wait = "UPDATE token_refresh SET state = IF(next_attempt_at IS NULL, 'needs_reauth', 'misconfigured') \
+                WHERE connection_id > ? AND connection_id <= ?";
+    fleet.execute(wait, [from.into(), until.into()]).await?;
+    analyze(fleet).await
+}
+
+/// As a producer makes it that has been scanning already.
+async fn urgent_scan(database: &Database, settled: &Settled) -> Result<(usize, i64)> {
+    let asking = -rows_read(database).await? + rows_read(database).await?;
+    let before = rows_read(database).await?;
+    let from = settled.until(database, "15", PAGE, now()).await?;
+    ensure!(from.is_some(), "nothing is known yet");
+    let begun = rows_read(database).await? - before - asking;
+    let (found, read) =
+        whole_scan(database, Due::ExpiredOrExpiring { from, within: TimeDelta::minutes(10) }).await?;
+    Ok((found, begun + read))
+}
+
+#[tokio::test]
+async fn an_urgent_scan_does_not_walk_over_those_that_wait() -> Result<()> {
+    let fleet = TestFleet::found().await?;
+    add_due(&fleet).await?;
+    add_waiting(&fleet, 1_000, 1_500).await?;
+    let (database, settled) = (connect(&fleet).await?, Settled::default());
+    ensure!(settled.until(&database, "15", PAGE, now()).await?.is_none(), "more is known than can be");
+    let (found, few) = urgent_scan(&database, &settled).await?;
+    ensure!(found as i64 == DUE, "{found} found");
+    add_waiting(&fleet, 2_000, 12_000).await?;
+    let (found, many) = urgent_scan(&database, &settled).await?;
+    ensure!(found as i64 == DUE, "{found} found");
+    ensure!(many <= few + few / 5, "{many} rows read among 10,500 that wait, {few} among 500");
+    fleet.dissolve().await
 }
 
 #[tokio::test]

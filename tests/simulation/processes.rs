@@ -10,6 +10,7 @@ use freshet_producer::leadership::{Campaign, Leadership, campaign};
 use freshet_producer::metrics::ScanMetrics;
 use freshet_producer::scan::Scanner;
 use freshet_producer::schedule::Schedule;
+use freshet_producer::settled::Settled;
 use freshet_shared::adapters::embedded::events::InProcessEvents;
 use freshet_shared::adapters::embedded::queue::InProcessQueue;
 use freshet_shared::adapters::embedded::rate_limiter::InProcessRateLimiter;
@@ -154,6 +155,7 @@ impl Parts {
             metrics: ScanMetrics::off(),
             leadership: leadership.clone(),
             activity: Arc::default(),
+            settled: Settled::default(),
         };
         let schedule = Schedule {
             early: self.settings.early.clone(),

@@ -22,8 +22,8 @@ use freshet_shared::domain::secret::Secret;
 use freshet_shared::migrations;
 use freshet_shared::ports::clock::Clock;
 use freshet_shared::ports::store::{
-    Attempt, Claim, Commit, Committed, DueConnection, DuePage, DueScan, EndingGrant, FailureRecord, IdPage,
-    LeaseStore, PageKey, RefreshStore, Release, ScanStore, StoreError, Unwatched, WatchNote,
+    Attempt, Claim, Commit, Committed, DueConnection, DuePage, DueScan, EndingGrant, Expired, FailureRecord,
+    IdPage, LeaseStore, PageKey, RefreshStore, Release, ScanStore, StoreError, Unwatched, WatchNote,
 };
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -285,6 +285,19 @@ impl ScanStore for Line {
     ) -> Result<DuePage, StoreError> {
         let page = self.ask("scan", None, self.database.due_page(scan, after, limit)).await;
         self.answered("after a scan", page).await
+    }
+
+    async fn first_unsettled(
+        &self,
+        integration_type: &str,
+        expired: Expired,
+    ) -> Result<Option<DateTime<Utc>>, StoreError> {
+        let ask = self.database.first_unsettled(integration_type, expired);
+        self.ask("find who is not settled", None, ask).await
+    }
+
+    async fn end_of_first(&self, expired: Expired, count: u32) -> Result<Option<DateTime<Utc>>, StoreError> {
+        self.ask("count the settled", None, self.database.end_of_first(expired, count)).await
     }
 
     async fn claim(&self, due: &[DueConnection], claim: Claim) -> Result<Vec<DueConnection>, StoreError> {

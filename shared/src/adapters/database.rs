@@ -18,6 +18,7 @@ mod release;
 mod round_trip;
 mod scan;
 mod sealed;
+mod settled;
 mod span;
 pub mod table;
 mod together;

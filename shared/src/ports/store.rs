@@ -27,6 +27,17 @@ pub trait ScanStore: Send + Sync {
         limit: u32,
     ) -> Result<DuePage, StoreError>;
 
+    /// When the first of these tokens died whose connection is not settled. Settled is who waits for a person, or for a next
+    /// attempt, be its time past or not: that is looked for by itself ([`Due::NextAttempt`]).
+    async fn first_unsettled(
+        &self,
+        integration_type: &str,
+        expired: Expired,
+    ) -> Result<Option<DateTime<Utc>>, StoreError>;
+
+    /// Where the first `count` of these tokens end, whoever's they are; `None` if there are no more.
+    async fn end_of_first(&self, expired: Expired, count: u32) -> Result<Option<DateTime<Utc>>, StoreError>;
+
     /// Enrols those that are new and claims all that nobody else has claimed, until `until`. Answers the claimed ones.
     async fn claim(&self, due: &[DueConnection], claim: Claim) -> Result<Vec<DueConnection>, StoreError>;
 
@@ -93,13 +104,27 @@ pub enum Due {
     /// Not expired, and expiring within this time.
     Expiring(TimeDelta),
     /// Expired, or expiring within this time.
-    ExpiredOrExpiring(TimeDelta),
+    ExpiredOrExpiring {
+        /// Not before this, where all that expired before is known to be settled.
+        from: Option<DateTime<Utc>>,
+        /// The window.
+        within: TimeDelta,
+    },
     /// Planned for by now, and expiring later than within this time or at a time that nobody knows.
     Planned(TimeDelta),
     /// Never given an expiry.
     NeverRefreshed,
     /// Their next attempt after a failure, or a repair of their cache entries, is due.
     NextAttempt,
+}
+
+/// A span in which tokens of active connections expired.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expired {
+    /// Not before this; `None`: whenever.
+    pub from: Option<DateTime<Utc>>,
+    /// Before this.
+    pub until: DateTime<Utc>,
 }
 
 /// Where a page ended.

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use freshet_producer::census::Census;
 use freshet_producer::leadership::Leadership;
 use freshet_producer::scan::Target;
+use freshet_producer::settled::Settled;
 use freshet_shared::adapters::system::SystemClock;
 use freshet_shared::domain::lane::Lane;
 use freshet_shared::ports::clock::Clock;
@@ -31,8 +32,10 @@ const METHOD: &str = "\
 Tables of a platform are made in the database: nine of ten connections are active, four of five belong to Fynd; their tokens \
 die between two and three hours from now; one in a thousand waits for its merchant with a token that is long \
 dead; all are enrolled. 5,000 connections, spread over the table, are due. A page is the product's own query for the first \
-1,000 of them, with the indexes that `freshet migrate` makes; each run reads it 20 times and takes the median. MariaDB may keep \
-1 GiB (4 GiB for the larger table) in memory.
+1,000 of them, with the indexes that `freshet migrate` makes; each run reads it 20 times and takes the median. A producer that \
+scans begins behind what it knows to wait; finding out where that is, and looking again at a part of it, comes before \
+each urgent scan and is measured by itself, and so is the page of the first scan after a start, which walks over all that waits. \
+MariaDB may keep 1 GiB (4 GiB for the larger table) in memory.
 
 Claiming and publishing is a whole `producer once` over 20,000 due connections: find, enrol, claim, publish with confirms, \
 write down. A census counts all of them by \
@@ -44,6 +47,8 @@ pub(super) async fn measure(scale: &Scale) -> Result<Measured> {
     let large = platform(scale, sizes[1], if scale.is_quick { 1024 } else { 4096 }).await?;
     let stages = [&small, &large];
     let mut urgent = [Vec::new(), Vec::new()];
+    let mut first = [Vec::new(), Vec::new()];
+    let mut settled = [Vec::new(), Vec::new()];
     let mut early = [Vec::new(), Vec::new()];
     let mut idle = [Vec::new(), Vec::new()];
     let mut counted = [Vec::new(), Vec::new()];
@@ -51,7 +56,11 @@ pub(super) async fn measure(scale: &Scale) -> Result<Measured> {
     for _ in 0..scale.runs {
         for (index, (stage, size)) in stages.into_iter().zip(sizes).enumerate() {
             stage.let_be_due(DUE, size, "INTERVAL 5 MINUTE").await?;
-            urgent[index].push(page(stage, Due::ExpiredOrExpiring(TimeDelta::minutes(10))).await?);
+            let (from, took) = settle(stage).await?;
+            settled[index].push(took);
+            let within = TimeDelta::minutes(10);
+            urgent[index].push(page(stage, Due::ExpiredOrExpiring { from, within }).await?);
+            first[index].push(page(stage, Due::ExpiredOrExpiring { from: None, within }).await?);
             stage.let_be_due(DUE, size, "INTERVAL 20 MINUTE").await?;
             early[index].push(page(stage, Due::Expiring(TimeDelta::minutes(30))).await?);
             stage.let_be_due(DUE, size, "INTERVAL 150 MINUTE").await?;
@@ -73,6 +82,8 @@ pub(super) async fn measure(scale: &Scale) -> Result<Measured> {
             figures.push(Figure::new(format!("{name}, {size} connections"), "ms", values.clone()));
         };
         add("page of 1,000 due, urgent lane", &urgent[index]);
+        add("before that, finding where an urgent scan begins", &settled[index]);
+        add("page of 1,000 due, urgent lane, after a start", &first[index]);
         add("page of 1,000 due, early lane", &early[index]);
         add("urgent, early and retry scan with nothing due", &idle[index]);
         let name = format!("census, {size} connections");
@@ -115,6 +126,23 @@ async fn page(stage: &Stage, due: Due) -> Result<f64> {
         }
     }
     Ok(Figure::new("", "", times).median())
+}
+
+/// Where an urgent scan begins in a producer that has been scanning, and the milliseconds that it takes to find out.
+async fn settle(stage: &Stage) -> Result<(Option<DateTime<Utc>>, f64)> {
+    let settled = Settled::default();
+    let mut times = Vec::new();
+    let mut from = None;
+    for attempt in 0..=PAGES {
+        let started = Instant::now();
+        from = settled.until(&stage.store, "15", PAGE, SystemClock.now()).await?;
+        ensure!(from.is_some() == (attempt > 0), "at first nothing is known, and then something");
+        // The first walks over all.
+        if attempt > 0 {
+            times.push(milliseconds(started.elapsed()));
+        }
+    }
+    Ok((from, Figure::new("", "", times).median()))
 }
 
 /// Milliseconds of what a producer does every minute in vain.

@@ -10,8 +10,8 @@ use super::error::during;
 use super::table::{RefreshAttempt, TokenRefresh};
 use crate::domain::connection::{ConnectionId, ConnectionState, Generation};
 use crate::ports::store::{
-    Claim, DueConnection, DuePage, DueScan, EndingGrant, IdPage, PageKey, ScanStore, StoreError, Unwatched,
-    WatchNote,
+    Claim, DueConnection, DuePage, DueScan, EndingGrant, Expired, IdPage, PageKey, ScanStore, StoreError,
+    Unwatched, WatchNote,
 };
 
 /// Rows of history that one call deletes at most, so that no statement holds locks for long.
@@ -26,6 +26,18 @@ impl ScanStore for Database {
         limit: u32,
     ) -> Result<DuePage, StoreError> {
         self.read_due_page(scan, after, limit).await
+    }
+
+    async fn first_unsettled(
+        &self,
+        integration_type: &str,
+        expired: Expired,
+    ) -> Result<Option<DateTime<Utc>>, StoreError> {
+        self.read_first_unsettled(integration_type, expired).await
+    }
+
+    async fn end_of_first(&self, expired: Expired, count: u32) -> Result<Option<DateTime<Utc>>, StoreError> {
+        self.read_end_of_first(expired, count).await
     }
 
     async fn claim(&self, due: &[DueConnection], claim: Claim) -> Result<Vec<DueConnection>, StoreError> {

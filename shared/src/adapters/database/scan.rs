@@ -28,14 +28,20 @@ impl Database {
         let rows = self.connection.query_all(&statement).await.map_err(during(OPERATION))?;
         let is_full = u32::try_from(rows.len()).is_ok_and(|count| count >= limit);
         let mut page = DuePage::default();
+        let mut before = None;
         for row in &rows {
+            // A connection comes once for each of its channels, one after the other.
+            let connection_id = id(row, "id").ok().map(ConnectionId);
+            if connection_id.is_some() && connection_id == before {
+                continue;
+            }
+            before = connection_id;
             match due_connection(row) {
                 Ok(due) if matches!(scan.due, Due::Planned(_)) && !is_planned(&due, row) => {}
                 Ok(due) => page.due.push(due),
-                Err(error) => page.unreadable.push(UnreadableRow {
-                    connection_id: id(row, "id").ok().map(ConnectionId),
-                    problem: during(OPERATION)(error).to_string(),
-                }),
+                Err(error) => page
+                    .unreadable
+                    .push(UnreadableRow { connection_id, problem: during(OPERATION)(error).to_string() }),
             }
         }
         // Taken from the last row also where the rest of it cannot be read, so that nothing behind it is passed over.
@@ -54,7 +60,7 @@ impl Database {
         let mut select = Query::select();
         // The table with the index that the pages follow comes first, whatever the server makes of its statistics.
         let id = match scan.due {
-            Due::NeverRefreshed | Due::Expiring(_) | Due::ExpiredOrExpiring(_) => {
+            Due::NeverRefreshed | Due::Expiring(_) | Due::ExpiredOrExpiring { .. } => {
                 select.from(Connection::Table).left_join(TokenRefresh::Table, same);
                 by_expiry
             }
@@ -63,6 +69,7 @@ impl Database {
                 by_ours
             }
         };
+        self.join_channels(&mut select, &scan.integration_type);
         select
             .expr_as(id.clone(), "id")
             .expr_as(self.readable_expiry(), "expires_at")
@@ -73,7 +80,6 @@ impl Database {
             .expr_as(Expr::col((TokenRefresh::Table, TokenRefresh::LastTrace)), "last_trace")
             .expr_as(Expr::col((TokenRefresh::Table, TokenRefresh::LifetimeS)), "lifetime_s")
             .and_where(Expr::col((Connection::Table, Connection::IsActive)).eq("active"))
-            .and_where(has_channel(&scan.integration_type))
             .limit(limit.into());
         let ordered_by = match scan.due {
             Due::NeverRefreshed => {
@@ -87,9 +93,9 @@ impl Database {
                     .cond_where(self.not_held_back(scan));
                 Some((expiry(), true))
             }
-            Due::ExpiredOrExpiring(within) => {
+            Due::ExpiredOrExpiring { from, within } => {
                 select
-                    .and_where(expiry().gte(self.moment(FIRST_INSTANT)))
+                    .and_where(expiry().gte(self.moment(from.unwrap_or(FIRST_INSTANT))))
                     .and_where(expiry().lte(self.moment(scan.now + within)))
                     .cond_where(self.not_held_back(scan));
                 Some((expiry(), true))
@@ -138,6 +144,16 @@ impl Database {
         select
     }
 
+    /// Adds the channels of the type, last: whoever is held back is not asked for them. A question per connection in their place
+    /// costs more, and is asked of everybody.
+    pub(super) fn join_channels(&self, select: &mut SelectStatement, integration_type: &str) {
+        let column = |column| Expr::col((Channels::Table, column));
+        let is_theirs = column(Channels::ConnectionId)
+            .equals((Connection::Table, Connection::Id))
+            .and(column(Channels::IntegrationType).eq(integration_type));
+        select.join(self.in_this_order(), Channels::Table, is_theirs);
+    }
+
     /// A join that a server makes in the order in which it is written.
     fn in_this_order(&self) -> JoinType {
         match self.backend {
@@ -151,23 +167,26 @@ impl Database {
         let next_attempt = Expr::col((TokenRefresh::Table, TokenRefresh::NextAttemptAt));
         let refresh_at = Expr::col((TokenRefresh::Table, TokenRefresh::RefreshAt));
         let expiry = self.expiry();
-        let enrolled =
-            Cond::all()
-                .add(is_in(SCANNED).or(
-                    is_in(|state| state == ConnectionState::Unmonitored).and(self.expiry().is_not_null()),
-                ))
-                .add(next_attempt.clone().is_null().or(next_attempt.lte(self.instant(scan.now))))
-                .add(self.not_queued(scan.now))
-                .add(
-                    Cond::any()
+        let enrolled = Cond::all()
+            .add(self.is_kept_fresh())
+            .add(next_attempt.clone().is_null().or(next_attempt.lte(self.instant(scan.now))))
+            .add(self.not_queued(scan.now))
+            .add(
+                Cond::any()
                     .add(refresh_at.clone().is_null())
                     .add(refresh_at.clone().lte(self.instant(scan.now)))
                     // Somebody else stored a token that dies before the plan of the one before.
                     .add(expiry.clone().lte(self.comparable(refresh_at)))
                     .add(self.is_other_than_noted())
                     .add(expiry.is_null()),
-                );
-        Cond::any().add(Expr::col((TokenRefresh::Table, TokenRefresh::ConnectionId)).is_null()).add(enrolled)
+            );
+        Cond::any().add(is_new()).add(enrolled)
+    }
+
+    /// In a state that the lanes' scans publish.
+    pub(super) fn is_kept_fresh(&self) -> SimpleExpr {
+        let is_monitored_again = is_in(|state| state == ConnectionState::Unmonitored);
+        is_in(SCANNED).or(is_monitored_again.and(self.expiry().is_not_null()))
     }
 
     pub(super) fn not_queued(&self, now: DateTime<Utc>) -> SimpleExpr {
@@ -229,6 +248,11 @@ impl Database {
         let rows = self.connection.query_all(&statement).await.map_err(&operation)?;
         rows.iter().map(|row| row.try_get("", "provider").map_err(&operation)).collect()
     }
+}
+
+/// Not enrolled yet.
+pub(super) fn is_new() -> SimpleExpr {
+    Expr::col((TokenRefresh::Table, TokenRefresh::ConnectionId)).is_null()
 }
 
 const SCANNED: fn(ConnectionState) -> bool = ConnectionState::is_scanned;
@@ -296,7 +320,7 @@ fn attempt_before(row: &QueryResult) -> Result<TraceContext, DbErr> {
 /// Where a page that ends with this row goes on.
 fn page_key(due: Due, row: &QueryResult) -> Result<PageKey, DbErr> {
     let at = match due {
-        Due::Expiring(_) | Due::ExpiredOrExpiring(_) => row.try_get("", "expires_at")?,
+        Due::Expiring(_) | Due::ExpiredOrExpiring { .. } => row.try_get("", "expires_at")?,
         Due::Planned(_) => row.try_get("", "refresh_at")?,
         Due::NextAttempt => row.try_get("", "next_attempt_at")?,
         Due::NeverRefreshed => None,

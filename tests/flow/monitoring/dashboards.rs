@@ -11,6 +11,8 @@ const RULE_TESTS: &str = "deploy/prometheus/rules_test.yml";
 
 /// Labels that Prometheus adds.
 const ADDED: &[&str] = &["instance", "job", "le"];
+/// Labels of KEDA's metrics.
+const OF_THE_SCALER: &[&str] = &["metric", "scaledObject", "scaler"];
 /// Labels of whose values a fleet of a test shows a few only.
 const OPEN: &[&str] = &["provider", "queue", "le"];
 
@@ -78,7 +80,7 @@ fn kept(query: &str) -> impl Iterator<Item = &str> {
 }
 
 fn check(query: &str, shown: &Exposition, recorded: &BTreeSet<String>) -> Result<()> {
-    let mut labels: BTreeSet<&str> = ADDED.iter().copied().collect();
+    let mut labels: BTreeSet<&str> = ADDED.iter().chain(OF_THE_SCALER).copied().collect();
     let selectors = selectors(query)?;
     let mut is_recorded = false;
     for Selector { name, matchers } in &selectors {

@@ -9,6 +9,8 @@ from pathlib import Path
 KEDA = "kubernetes/components/keda/scaling.yaml"
 WORKER = "kubernetes/base/worker.yaml"
 BASE = "kubernetes/base/kustomization.yaml"
+COLLECTOR = "kubernetes/components/collector/collector.yaml"
+RULES = "kubernetes/components/prometheus-rules/rules.yaml"
 MONITOR = "kubernetes/components/prometheus-operator/pod-monitor.yaml"
 
 
@@ -74,14 +76,25 @@ CONTROLS = [
     Control("a value that is none", MONITOR, "interval: 15s", "interval: 15 seconds", ("interval",)),
     Control("a monitor of another port", MONITOR, "port: monitoring", "port: metrics", ("a port that is not there: metrics",)),
     Control("a monitor of nobody", MONITOR, "freshet-worker]", "freshet-workers]", ("selects no pod: freshet-workers",)),
+    Control("a misspelt field of a PrometheusRule", RULES, "annotations:", "anotations:", ("anotations",)),
+    Control("a duration that is none", RULES, "for: 3m", "for: 3 minutes", ("for must match pattern",)),
+    Control("rules that are others than in the plain file", RULES, "> 600", "> 60", ("are not those of prometheus/rules.yml",)),
+    Control("rules that were changed in the plain file only", "prometheus/rules.yml", "> 600", "> 60",
+            ("are not those of prometheus/rules.yml",)),
     Control("a Dockerfile in shell form", "Dockerfile", 'ENTRYPOINT ["/usr/local/bin/worker"]',
             "ENTRYPOINT /usr/local/bin/worker", ("worker: ENTRYPOINT is not in exec form",)),
     Control("a Dockerfile that runs as root", "Dockerfile", "USER 65532:65532", "USER root", ("USER is not a number",)),
     Control("a manifest that the layer of dependencies lacks", "Dockerfile", "COPY cli/Cargo.toml cli/\n", "",
             ("the layer of dependencies",)),
-    Control("a collector that keeps no failures", "collector.yaml", "[ERROR]", "[OK]", ("failures are not kept",)),
-    Control("a collector without its sampler", "collector.yaml", "memory_limiter, tail_sampling", "memory_limiter",
+    Control("a collector that keeps no failures", COLLECTOR, "[ERROR]", "[OK]", ("failures are not kept",)),
+    Control("a collector without its sampler", COLLECTOR, "memory_limiter, tail_sampling", "memory_limiter",
             ("tail_sampling is in no pipeline",)),
+    Control("a collector that listens elsewhere than its pod", COLLECTOR, "0.0.0.0:13133", "0.0.0.0:13134",
+            ("nobody listens on port 13133",)),
+    Control("a collector that is sent a tenth", "kubernetes/components/collector/kustomization.yaml", "SAMPLE_RATIO=1",
+            "SAMPLE_RATIO=0.1", ("cannot keep all failures",)),
+    Control("a collector that exports to nobody", COLLECTOR, "endpoint: jaeger:4317", "endpoint: jaeger:4318",
+            ("which no Service is",)),
     Control("a compose file with a misspelt key", "compose.yaml", "healthcheck:", "healthchek:", ("/services/mysql",)),
     Control("a port that is open to the network", "compose.yaml", '"127.0.0.1:9090:9090"', '"9090:9090"',
             ("open to the network",)),

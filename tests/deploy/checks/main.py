@@ -19,6 +19,7 @@ CHECKS = {
     "checkov": policy.checkov_problems,
     "the fleet's own word": fleet.problems,
     "monitors": monitors.problems,
+    "collector": collector.pod_problems,
 }
 
 
@@ -38,9 +39,9 @@ def of_kubernetes(deploy: Path, left_out: str = "") -> list[str]:
 
 def of_controlled(deploy: Path, control: controls.Control) -> list[str]:
     """What is said of a copy, by the checks that look at the file that was broken."""
-    if control.file == "collector.yaml":
-        return collector.problems(deploy)
-    if not control.file.startswith("kubernetes/"):
+    if control.file == collector.FILE:
+        return collector.problems(deploy) + of_kubernetes(deploy, "checkov")
+    if not control.file.startswith(("kubernetes/", "prometheus/")):
         return containers.problems(deploy)
     # It takes seconds, and has nothing to say of most of them.
     return of_kubernetes(deploy, "" if control.needs_checkov() else "checkov")

@@ -7,12 +7,25 @@ from pathlib import Path
 
 import yaml
 
+# Stands for wherever somebody shows alerts.md.
+RUNBOOKS = "https://runbooks.example.com/freshet/alerts.md"
+# As the runbook says that it is replaced.
+OWN_RUNBOOKS = "https://git.example.org/platform/deploy/alerts.md"
+REPLACEMENT = {
+    "sourceValue": OWN_RUNBOOKS,
+    "targets": [{
+        "select": {"kind": "PrometheusRule"},
+        "fieldPaths": ["spec.groups.*.rules.*.annotations.runbook_url"],
+        "options": {"delimiter": "#"},
+    }],
+}
 # Each with the Secrets that it needs and does not make, as a file of examples.
 RENDERS = {
     "base": ("base", None),
     "dev": ("overlays/dev", None),
     "dev with keda": (["overlays/dev", "components/keda"], None),
-    "dev with the operator": (["overlays/dev", "components/prometheus-operator"], None),
+    "dev with the operator": (["overlays/dev", "components/prometheus-operator", "components/prometheus-rules"], None),
+    "dev with runbooks of one's own": (["overlays/dev", "components/prometheus-rules"], None),
     "production": ("overlays/production", "overlays/production/secrets.example.yaml"),
 }
 
@@ -28,6 +41,10 @@ class Render:
     name: str
     resources: list[dict]
     examples: list[dict]
+    # What it was rendered out of.
+    deploy: Path
+    # Where its alerts say that the runbook is, if elsewhere.
+    runbooks: str | None = None
 
     def of_kind(self, *kinds: str) -> list[dict]:
         return [resource for resource in self.resources if resource["kind"] in kinds]
@@ -50,19 +67,22 @@ def render_all(deploy: Path) -> list[Render]:
     renders = []
     for name, (folder, examples) in RENDERS.items():
         kubernetes = deploy / "kubernetes"
+        runbooks = OWN_RUNBOOKS if "runbooks" in name else None
         if isinstance(folder, list):
-            text = with_component(kubernetes, *folder)
+            text = with_components(kubernetes, folder[0], folder[1:], [REPLACEMENT] if runbooks else [])
         else:
             text = kustomize(kubernetes / folder)
         beside = list(yaml.safe_load_all((kubernetes / examples).read_text())) if examples else []
-        renders.append(Render(name, [r for r in yaml.safe_load_all(text) if r], beside))
+        renders.append(Render(name, [r for r in yaml.safe_load_all(text) if r], beside, deploy, runbooks))
     return renders
 
 
-def with_component(kubernetes: Path, overlay: str, component: str) -> str:
+def with_components(kubernetes: Path, overlay: str, components: list[str], replacements: list[dict]) -> str:
     """As an operator would add it, in a folder beside the overlays."""
     with tempfile.TemporaryDirectory(dir=kubernetes / "overlays") as folder:
-        kustomization = {"resources": [f"../../{overlay}"], "components": [f"../../{component}"]}
+        kustomization = {"resources": [f"../../{overlay}"], "components": [f"../../{name}" for name in components]}
+        if replacements:
+            kustomization["replacements"] = replacements
         namespace = yaml.safe_load((kubernetes / overlay / "kustomization.yaml").read_text())["namespace"]
         kustomization["namespace"] = namespace
         (Path(folder) / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))

@@ -21,7 +21,7 @@ def problems(render: Render) -> list[str]:
         if resource["apiVersion"].startswith("keda.sh/"):
             found += keda_problems(resource)
             continue
-        if resource["kind"] == "PodMonitor":
+        if resource["apiVersion"].startswith("monitoring.coreos.com/"):
             # monitors.py
             continue
         for version in VERSIONS:

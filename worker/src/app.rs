@@ -34,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 use crate::arguments::Command;
 use crate::events::with_grace_left;
 use crate::metrics::JobMetrics;
-use crate::permit::{PermitSettings, Permits};
+use crate::permit::{PermitSettings, Permits, Waits};
 use crate::pool::{Observer, PoolReport, PoolSettings};
 use crate::refresh::{DATABASE_PATIENCE, Refresher};
 use crate::sizes::{self, Surroundings, open_files};
@@ -172,7 +172,9 @@ impl App {
                 observe(f64::from(u8::from(is_open)), &[provider.name()]);
             }
         });
-        let jobs = JobMetrics::new(metrics, self.refresher.providers.scanned().map(Provider::name));
+        let scanned = || self.refresher.providers.scanned().map(Provider::name);
+        self.refresher.permits.count_waits(Waits::new(metrics, scanned()));
+        let jobs = JobMetrics::new(metrics, scanned());
         Arc::new(move |report| jobs.note(report))
     }
 

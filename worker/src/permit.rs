@@ -10,10 +10,11 @@ mod deferral;
 mod gate;
 #[cfg(test)]
 mod tests;
+mod waits;
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use chrono::TimeDelta;
@@ -29,6 +30,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{Instrument, debug_span, field};
 
 pub use deferral::{Deferral, DeferralReason};
+pub use waits::Waits;
 
 use gate::{Gate, permits_of};
 
@@ -57,6 +59,7 @@ pub struct Permits {
     /// One for each job that may wait.
     seats: Semaphore,
     gates: Mutex<HashMap<String, Arc<Gate>>>,
+    waits: OnceLock<Waits>,
 }
 
 impl Permits {
@@ -68,7 +71,13 @@ impl Permits {
         settings: PermitSettings,
     ) -> Self {
         let seats = Semaphore::new(permits_of(settings.waiting));
-        Self { rate_limiter, clock, randomness, settings, seats, gates: Mutex::default() }
+        let (gates, waits) = (Mutex::default(), OnceLock::new());
+        Self { rate_limiter, clock, randomness, settings, seats, gates, waits }
+    }
+
+    /// From now on all waits are counted there; whoever says so first decides.
+    pub fn count_waits(&self, waits: Waits) {
+        let _ = self.waits.set(waits);
     }
 
     /// Leave to make one call to `provider`, within its `limits`, which must be the same at each call. Waits for about a
@@ -78,7 +87,11 @@ impl Permits {
     /// When the wait would be longer: until when the job is to be put off. That is no failure of its connection.
     pub async fn acquire(&self, provider: &Provider, limits: &Limits) -> Result<Permit, Deferral> {
         let span = debug_span!("permit", freshet.provider = provider.name(), freshet.reason = field::Empty);
+        let asked = Instant::now();
         let acquired = self.acquire_within(provider, limits).instrument(span.clone()).await;
+        if let Some(waits) = self.waits.get() {
+            waits.note(provider.name(), asked.elapsed());
+        }
         if let Err(deferral) = &acquired {
             span.record("freshet.reason", deferral.reason.as_str());
         }

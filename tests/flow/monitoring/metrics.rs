@@ -37,6 +37,7 @@ async fn what_a_fleet_does_is_counted() -> Result<()> {
                 ("freshet_expired_before_refresh_total", &[("provider", "fynd")], 1.0),
                 ("freshet_lead_time_seconds_count", &[("provider", "fynd")], 3.0),
                 ("freshet_due_to_fresh_seconds_count", &[("provider", "fynd")], 3.0),
+                ("freshet_permit_wait_seconds_count", &[("provider", "fynd")], 3.0),
                 ("freshet_publishes_total", &[("lane", "urgent"), ("result", "confirmed")], 2.0),
                 ("freshet_scanned_total", &[("scan", "urgent"), ("step", "published")], 2.0),
                 ("freshet_connections", &[("provider", "fynd"), ("state", "active")], 4.0),

@@ -8,6 +8,7 @@ use freshet_shared::adapters::embedded::clock::SeededRandomness;
 use freshet_shared::adapters::embedded::rate_limiter::InProcessRateLimiter;
 use freshet_shared::domain::failure::FailureClass;
 use freshet_shared::domain::provider::catalogue::Providers;
+use freshet_shared::telemetry::metrics::Metrics;
 
 use super::*;
 
@@ -118,6 +119,29 @@ async fn a_short_wait_for_the_rate_is_waited_for_and_a_long_one_is_not() {
     assert!((seconds(10)..seconds(20)).contains(&wait), "{wait}");
     tokio::time::advance(Duration::from_secs(10)).await;
     assert!(slow.acquire().await.is_ok(), "who was deferred consumed nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn waits_are_counted_whether_they_end_with_leave_or_not() {
+    let metrics = Metrics::collected("test").unwrap();
+    let bench = Bench::new(1, Some((2, 1, 1)), 0);
+    bench.permits.count_waits(Waits::new(&metrics, ["fynd", "very"]));
+    let shown = |line: &str| metrics.render().unwrap().lines().any(|shown| shown == line);
+    assert!(shown(r#"freshet_permit_wait_seconds_count{provider="very"} 0"#));
+    // At once, and after half a second.
+    for _ in 0..2 {
+        assert!(bench.acquire().await.is_ok());
+    }
+    assert!(shown(r#"freshet_permit_wait_seconds_bucket{provider="fynd",le="0.005"} 1"#));
+    assert!(shown(r#"freshet_permit_wait_seconds_bucket{provider="fynd",le="0.5"} 2"#));
+    assert!(shown(r#"freshet_permit_wait_seconds_sum{provider="fynd"} 0.5"#));
+    bench.open().await;
+    let before = bench.elapsed();
+    assert!(bench.deferred(DeferralReason::BreakerOpen).await > seconds(1));
+    assert_eq!(bench.elapsed(), before);
+    // Four failures waited half a second each.
+    assert!(shown(r#"freshet_permit_wait_seconds_count{provider="fynd"} 7"#));
+    assert!(shown(r#"freshet_permit_wait_seconds_sum{provider="fynd"} 2.5"#));
 }
 
 #[tokio::test(start_paused = true)]

@@ -78,6 +78,9 @@ metrics! {
         "Messages for which nobody had to be called, by reason.";
     Counter DEFERRALS = "freshet.deferrals", "{refresh}", ["provider", "reason"],
         "Refreshes put off because the provider may not be called now: its rate, its concurrency, or its breaker.";
+    Histogram PERMIT_WAIT = "freshet.permit.wait", "s", ["provider"],
+        "How long refreshes waited for leave to call the provider, for its rate or its concurrency, until they had it or were \
+         put off.";
     Counter UNKNOWN_OUTCOMES = "freshet.unknown_outcomes", "{refresh}", ["provider"],
         "Failed calls of which nobody knows whether the provider acted on them.";
     Counter CACHE_REPAIRS = "freshet.cache_repairs", "{refresh}", ["provider"],

@@ -64,7 +64,8 @@ pub enum MigrationError {
     Database(#[from] DbErr),
 }
 
-/// Brings the database up to this version. The platform's own columns are never altered; a second run changes nothing.
+/// Brings the database up to this version. The platform's own columns are never altered; a second run changes nothing, and
+/// neither does one on the database of a later version.
 ///
 /// # Errors
 /// If the platform's tables are missing or the database refuses.
@@ -75,6 +76,11 @@ pub async fn migrate(database: &Database) -> Result<MigrationReport, MigrationEr
         if !manager.has_table(table).await? {
             return Err(MigrationError::NoPlatformTable(table));
         }
+    }
+    if is_current(database).await? {
+        // After a way back from a later version that one's migrations are there, too, of which the library would say that it
+        // misses them.
+        return Ok(MigrationReport { applied: Vec::new(), indexes: indexes::ensure(&manager).await? });
     }
     let pending = Migrator::get_pending_migrations(connection).await?;
     let applied: Vec<String> = pending.iter().map(|migration| migration.name().to_owned()).collect();

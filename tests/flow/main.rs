@@ -38,6 +38,7 @@ mod sealing;
 mod servers;
 mod throttling;
 mod tracing;
+mod upgrade;
 mod urgent;
 mod very;
 mod warming;

@@ -407,7 +407,7 @@ lifetime = { fixed = "1h" }
 
     #[test]
     fn wrong_configuration_is_refused_by_name_and_without_its_value() {
-        let cases: [(&[(&str, &str)], &str); 37] = [
+        let cases: [(&[(&str, &str)], &str); 38] = [
             (&[("FRESHET_WORKER__CONCURENCY", "7")], "worker"),
             (&[("FRESHET_WORKR__CONCURRENCY", "7")], "workr"),
             (&[("FRESHET_WORKER__CONCURRENCY", "s3cret")], "worker.concurrency"),
@@ -431,6 +431,7 @@ lifetime = { fixed = "1h" }
             (&[("FRESHET_EGRESS__ALLOW", "*.platform.test")], "egress.allow[0]: must be one host"),
             (&[("FRESHET_EGRESS__ALLOWED", "platform")], "egress"),
             (&[("FRESHET_TELEMETRY__SAMPLE_RATIO", "2")], "telemetry.sample_ratio"),
+            (&[("FRESHET_TELEMETRY__SPAN_QUEUE", "0")], "telemetry.span_queue"),
             (&[("FRESHET_REDIS__CONNECTIONS", "0")], "redis.connections"),
             (&[("FRESHET_REDIS__COMMAND_TIMEOUT", "0s")], "redis.command_timeout"),
             (&[("FRESHET_REDIS__CHECK_EVERY", "0s")], "redis.check_every"),

@@ -4,6 +4,7 @@ mod announcing;
 mod lines;
 pub mod metrics;
 pub mod propagation;
+mod room;
 mod setup;
 
-pub use setup::{LOG_CONTEXT, Telemetry, TelemetryError};
+pub use setup::{LOG_CONTEXT, SCHEMA_URL, Telemetry, TelemetryError};

@@ -2,4 +2,5 @@
 
 mod canaries;
 mod collected;
+mod pace;
 mod without_collector;

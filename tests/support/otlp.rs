@@ -1,5 +1,6 @@
 //! An OTLP collector that keeps what it is sent.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -75,6 +76,17 @@ impl Collector {
             );
         }
         spans
+    }
+
+    /// The schemas of all spans so far: of who sent them, and of the instrumentation.
+    pub fn schemas(&self) -> BTreeSet<(String, String)> {
+        let requests = self.inbox.requests();
+        let of_resources = requests.iter().flat_map(|request| &request.resource_spans);
+        let schemas = of_resources.flat_map(|resource| {
+            let of_scopes = resource.scope_spans.iter();
+            of_scopes.map(|scope| (resource.schema_url.clone(), scope.schema_url.clone()))
+        });
+        schemas.collect()
     }
 
     /// All messages so far, as on the wire: texts stand in them byte for byte.

@@ -347,6 +347,8 @@ pub struct TelemetrySection {
     pub otlp_endpoint: Option<String>,
     /// Share of traces that is sampled.
     pub sample_ratio: f64,
+    /// How many ended spans may wait to be sent.
+    pub span_queue: usize,
 }
 
 /// How log lines look.
@@ -378,6 +380,9 @@ impl TelemetrySection {
     pub(super) fn check(&self) -> Result<(), ConfigurationError> {
         if !(0.0..=1.0).contains(&self.sample_ratio) {
             return Err(wrong("telemetry.sample_ratio", "must be between 0 and 1"));
+        }
+        if !(1..=1_000_000).contains(&self.span_queue) {
+            return Err(wrong("telemetry.span_queue", "must be between 1 and 1000000"));
         }
         if let Err(error) = self.filter.parse::<tracing_subscriber::EnvFilter>() {
             return Err(wrong("telemetry.filter", error));

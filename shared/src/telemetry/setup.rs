@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use opentelemetry::KeyValue;
 use opentelemetry::trace::TracerProvider;
+use opentelemetry::{InstrumentationScope, KeyValue};
 use opentelemetry_otlp::WithExportConfig;
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
+use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider};
 use thiserror::Error;
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt;
@@ -15,10 +15,19 @@ use tracing_subscriber::{EnvFilter, Layer};
 
 use super::announcing::Announcing;
 use super::lines::WithTrace;
+use super::room::{Bounded, Room};
 use crate::configuration::{LogFormat, TelemetrySection};
 
 /// The name of spans that give log lines their context and are no part of a trace.
 pub const LOG_CONTEXT: &str = "job";
+
+/// The semantic conventions that names and attributes of spans follow.
+pub const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.44.0";
+
+/// Spans that are sent at once: under a megabyte, where collectors take four.
+const BATCH: usize = 1_024;
+/// Spans are sent at the latest after this.
+const SEND_EVERY: Duration = Duration::from_secs(5);
 
 /// Running telemetry. Has to be shut down from `main`, so that the last spans are sent.
 pub struct Telemetry {
@@ -70,7 +79,7 @@ impl Telemetry {
             // Our own spans only: clients open spans of their own that live as long as the connection. Where in the code a
             // span begins, and on which thread, is nothing to those who read traces.
             tracing_opentelemetry::layer()
-                .with_tracer(provider.tracer("freshet"))
+                .with_tracer(provider.tracer_with_scope(scope()))
                 .with_location(false)
                 .with_target(false)
                 .with_threads(false)
@@ -108,6 +117,14 @@ fn resource(service: &'static str) -> Resource {
         .with_service_name(service)
         .with_attribute(KeyValue::new("service.namespace", "freshet"))
         .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
+        .with_schema_url([], SCHEMA_URL)
+        .build()
+}
+
+fn scope() -> InstrumentationScope {
+    InstrumentationScope::builder("freshet")
+        .with_version(env!("CARGO_PKG_VERSION"))
+        .with_schema_url(SCHEMA_URL)
         .build()
 }
 
@@ -125,8 +142,15 @@ fn tracer_provider(
         .with_endpoint(endpoint)
         .build()
         .map_err(|_| TelemetryError::Endpoint)?;
+    let room = Room::of(section.span_queue);
+    let config = BatchConfigBuilder::default()
+        .with_max_queue_size(section.span_queue)
+        .with_max_export_batch_size(BATCH.min(section.span_queue))
+        .with_scheduled_delay(SEND_EVERY)
+        .build();
+    let batches = BatchSpanProcessor::new(Announcing::new(exporter, room.clone()), config);
     Ok(SdkTracerProvider::builder()
-        .with_batch_exporter(Announcing::new(exporter))
+        .with_span_processor(Bounded::new(batches, room))
         .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(section.sample_ratio))))
         .with_resource(resource(service))
         .build())

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use anyhow::{Context, Result, ensure};
 use freshet_cli::simulator::{Matcher, Provider, Reply, StatusCode};
+use freshet_shared::telemetry::SCHEMA_URL;
 use freshet_tests::binaries::{Binary, DesertedAddress};
 use freshet_tests::fleet::{NewConnection, PATIENCE, TestFleet};
 use freshet_tests::otlp::{Collector, ReceivedSpan};
@@ -137,6 +138,9 @@ async fn each_refresh_is_one_trace_from_publish_over_process_to_the_token_call()
         .collect::<Result<Vec<_>>>()?;
         assert!(order.is_sorted(), "{order:?}");
     }
+    // Whoever reads the spans can tell what their names and attributes mean.
+    let schema = SCHEMA_URL.to_owned();
+    assert_eq!(collector.schemas(), BTreeSet::from([(schema.clone(), schema)]));
     let names: BTreeSet<_> = spans.iter().map(|received| received.span.name.as_str()).collect();
     // Few, however many connections there are.
     assert!(names.len() <= 30, "{names:?}");

@@ -110,6 +110,8 @@ async fn ask(
         } else {
             reached(Point::AfterLease).await;
         }
+        // What the call before was answered says nothing of the token that this one may spend.
+        *last_answer = None;
         let answer = refresher.caller.call(&request).await;
         reached(Point::Zombie).await;
         let is_answer = answer.is_ok();

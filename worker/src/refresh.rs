@@ -144,7 +144,9 @@ async fn work(
         Decision::Refresh(connection) => connection,
         Decision::Lost(connection) => return lost(refresher, provider, &connection).await,
         Decision::Skip(Skip::Waiting(ConnectionState::Quarantined), Some(connection)) => {
-            return match store_kept(refresher, provider, &connection).await {
+            // Should the process end before, the answer is still on the row.
+            let storing = refresher.before_last_call(store_kept(refresher, provider, &connection));
+            return match storing.await.unwrap_or_else(|| Some(not_written())) {
                 Some(outcome) => outcome,
                 None => {
                     let skip = Skip::Waiting(connection.state);
@@ -184,7 +186,8 @@ async fn attempt(
         Ok(input) => input,
         Err(failure) => {
             let subject = Subject::of(connection, provider.rotation(), connection.unknown_since());
-            return failed(refresher, &subject, failure, true).await;
+            let writing = failed(refresher, &subject, failure, true);
+            return refresher.before_last_call(writing).await.unwrap_or_else(not_written);
         }
     };
     // Before anything is touched: who has to come back later leaves the cache as it is.
@@ -201,18 +204,12 @@ async fn attempt(
     let settling = async {
         match asked.result {
             Ok(grant) => store_grant(refresher, provider, connection, &input, grant, sent).await,
-            Err(no_grant) if answer.is_some() => {
-                without_grant(refresher, provider, connection, no_grant, sent).await
-            }
-            Err(no_grant) => {
-                let writing = without_grant(refresher, provider, connection, no_grant, sent);
-                refresher.before_last_call(writing).await.unwrap_or_else(not_written)
-            }
+            Err(no_grant) => without_grant(refresher, provider, connection, no_grant, sent).await,
         }
     };
     let outcome = match answer {
         Some(answer) => settled_or_parked(refresher, provider, answer, settling).await,
-        None => settling.await,
+        None => refresher.before_last_call(settling).await.unwrap_or_else(not_written),
     };
     match &outcome {
         // Whoever takes up a parked answer writes the cache, too.
@@ -221,7 +218,8 @@ async fn attempt(
         // The cache was cleared on the way; a token that is still good has to be readable again. What was loaded before
         // the call may have been replaced during it.
         _ if lane == Lane::Urgent => {
-            restore_cache(refresher, provider, connection.id).await;
+            // Where it cannot be, the next attempt does it.
+            let _ = restore_cache(refresher, provider, connection.id).await;
         }
         _ => {}
     }
@@ -286,9 +284,10 @@ async fn lost(refresher: &Refresher, provider: &Provider, connection: &LoadedCon
     refresher.before_last_call(writing).await.unwrap_or_else(not_written)
 }
 
-/// Whoever takes the message next finds the failure out by itself: what a call may have spent stands in the journal.
+/// Whoever takes the message next asks again where that is allowed, or finds the failure out by itself: what a call may have
+/// spent stands in the journal.
 fn not_written() -> Outcome {
-    Outcome::Unavailable { detail: "the process ends before the failure is written down".into() }
+    Outcome::Unavailable { detail: "the process ends before what the refresh came to is written down".into() }
 }
 
 fn unknown_provider(message: &RefreshMessage) -> MessageError {

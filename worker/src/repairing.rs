@@ -36,23 +36,34 @@ pub(crate) async fn overtaken(
     provider: &Provider,
     connection_id: ConnectionId,
 ) -> Outcome {
-    if let Some((connection, Cached::Failed)) = restore_cache(refresher, provider, connection_id).await
-        && plan_cache_repair(refresher, &connection, connection.generation).await == Cached::Unplanned
-    {
-        return Outcome::Unavailable { detail: "no repair of the cache is planned".into() };
+    match restore_cache(refresher, provider, connection_id).await {
+        Ok(Some((connection, Cached::Failed))) => {
+            match plan_cache_repair(refresher, &connection, connection.generation).await {
+                Cached::Unplanned => {
+                    Outcome::Unavailable { detail: "no repair of the cache is planned".into() }
+                }
+                _ => Outcome::Stale,
+            }
+        }
+        Ok(_) => Outcome::Stale,
+        // Nobody else would look at it before the next refresh.
+        Err(error @ StoreError::Unavailable { .. }) => Outcome::Unavailable { detail: error.to_string() },
+        Err(_) => Outcome::Stale,
     }
-    Outcome::Stale
 }
 
-/// Writes what MySQL holds by now to the cache; nothing where that cannot be read.
+/// Writes what MySQL holds by now to the cache.
+///
+/// # Errors
+/// If that cannot be read.
 pub(crate) async fn restore_cache(
     refresher: &Refresher,
     provider: &Provider,
     connection_id: ConnectionId,
-) -> Option<(LoadedConnection, Cached)> {
-    let connection = refresher.load(provider, connection_id).await.ok().flatten()?;
+) -> Result<Option<(LoadedConnection, Cached)>, StoreError> {
+    let Some(connection) = refresher.load(provider, connection_id).await? else { return Ok(None) };
     let cached = repair_cache(refresher, provider, &connection).await;
-    Some((connection, cached))
+    Ok(Some((connection, cached)))
 }
 
 /// Nothing is called; what a worker that died in the middle may have left undone is done, and the claim ends where nobody

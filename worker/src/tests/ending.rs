@@ -17,9 +17,9 @@ use futures_util::future::BoxFuture;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::rotating::{self, DEFINITION, STRICT, lost};
+use super::rotating::{self, DEFINITION, Meanwhile, STRICT, lost};
 use super::{Bench, message};
-use crate::refresh::{Refresher, refresh};
+use crate::refresh::{DATABASE_PATIENCE, Refresher, refresh};
 use crate::repairing::plan_cache_repair;
 
 /// A database that answers so many times; where it is asked in vain for the second time, the worker's last call comes.
@@ -158,4 +158,64 @@ async fn a_lost_answer_that_is_not_written_down_goes_back_and_stands_in_the_jour
     let outcome = refresh(&bench.refresher, &message(1, 0, Lane::Early), true).await;
     let Outcome::Failed(failed) = outcome else { panic!("{outcome:?}") };
     assert_eq!((failed.state, bench.provider.calls().len()), (ConnectionState::Quarantined, 1));
+}
+
+#[tokio::test]
+async fn a_refusal_is_not_parked_in_place_of_the_answer_that_was_lost_after_it() {
+    let mut bench = rotating::bench(DEFINITION, STRICT, &["new", "old"]).await;
+    bench.provider.answer(401, r#"{"error":"invalid_client"}"#);
+    bench.provider.fail(lost());
+    // For its load and the journals of two calls.
+    take_the_database_away(&mut bench, 3);
+    let outcome = refresh(&bench.refresher, &message(1, 0, Lane::Early), false).await;
+    assert_eq!((outcome.as_str(), outcome.disposition()), ("unavailable", Disposition::Requeue));
+    next_worker(&mut bench);
+    bench.clock.advance(bench.refresher.lease + TimeDelta::seconds(1));
+    let outcome = refresh(&bench.refresher, &message(1, 0, Lane::Early), true).await;
+    let Outcome::Failed(failed) = outcome else { panic!("{outcome:?}") };
+    assert_eq!((failed.state, bench.provider.calls().len()), (ConnectionState::Quarantined, 2));
+}
+
+#[tokio::test]
+async fn who_was_overtaken_and_cannot_look_by_whom_leaves_the_cache_to_who_takes_the_message_next() {
+    let mut bench = Bench::new().await;
+    bench.add(1, 20).await;
+    let meanwhile = "UPDATE token_refresh SET generation = 1";
+    let body = r#"{"access_token":"late","expires_in":3600}"#;
+    refresher(&mut bench).caller = Arc::new(Meanwhile(bench.database.clone(), meanwhile, 200, body));
+    // For all but its last look, at what stands there now.
+    take_the_database_away(&mut bench, 2);
+    let outcome = refresh(&bench.refresher, &message(1, 0, Lane::Early), false).await;
+    assert_eq!((outcome.as_str(), outcome.disposition()), ("unavailable", Disposition::Requeue));
+    assert!(!bench.refresher.last_call.is_cancelled(), "it has not looked again and again");
+    next_worker(&mut bench);
+    let outcome = refresh(&bench.refresher, &message(1, 0, Lane::Early), true).await;
+    assert_eq!(outcome, Outcome::Skipped(Skip::GenerationMovedOn));
+    assert!(bench.cached(1).is_some_and(|cached| cached != "late"), "{:?}", bench.cached(1));
+}
+
+#[tokio::test]
+async fn a_token_that_can_be_had_again_is_not_waited_for_beyond_the_last_call() {
+    let mut bench = Bench::new().await;
+    bench.add(1, 20).await;
+    bench.grant("new");
+    let begun = Instant::now();
+    take_the_database_away(&mut bench, 1);
+    let outcome = refresh(&bench.refresher, &message(1, 0, Lane::Early), false).await;
+    assert_eq!((outcome.as_str(), outcome.disposition()), ("unavailable", Disposition::Requeue));
+    assert!(begun.elapsed() < DATABASE_PATIENCE.total.unwrap() / 2, "{:?}", begun.elapsed());
+    next_worker(&mut bench);
+    bench.grant("newer");
+    let outcome = refresh(&bench.refresher, &message(1, 0, Lane::Early), true).await;
+    assert_eq!((outcome.as_str(), bench.cached(1).as_deref()), ("refreshed", Some("newer")));
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_row_is_not_written_down_beyond_the_last_call() {
+    let mut bench = rotating::bench(DEFINITION, STRICT, &["s"]).await;
+    bench.execute("UPDATE ie_appinstall_connection SET inputFields = '{'").await;
+    take_the_database_away(&mut bench, 1);
+    let outcome = refresh(&bench.refresher, &message(1, 0, Lane::Early), false).await;
+    assert_eq!((outcome.as_str(), outcome.disposition()), ("unavailable", Disposition::Requeue));
+    assert_eq!(bench.provider.calls().len(), 0);
 }

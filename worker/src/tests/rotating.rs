@@ -385,7 +385,12 @@ async fn a_stored_token_clears_all_that_failures_left_and_begins_their_counts_an
 }
 
 /// Answers, while somebody else changes the row.
-struct Meanwhile(Database, &'static str, u16, &'static str);
+pub(super) struct Meanwhile(
+    pub(super) Database,
+    pub(super) &'static str,
+    pub(super) u16,
+    pub(super) &'static str,
+);
 
 #[async_trait]
 impl ProviderCaller for Meanwhile {

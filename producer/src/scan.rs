@@ -163,7 +163,7 @@ async fn scan_providers(scanner: &Scanner, target: Target) -> Result<ScanReport,
         };
         for due in target.due(&scanner.windows, settled) {
             let query = DueScan { integration_type: integration_type.clone(), due, now };
-            // Waited for once in a scan, whoever's connections it takes.
+            // Waited for once in a scan, whosever connections it takes.
             if let Target::Lane(lane) = target
                 && silent.holds(provider, lane)
             {

@@ -207,7 +207,8 @@ async fn what_is_in_no_queue_is_found_again_at_once_and_of_what_nobody_knows_the
         (PublishError::Refused, vec![2, 4]),
         (PublishError::Unroutable { routing_key: "shared.early".into() }, vec![2, 4]),
         (PublishError::NotSent { problem: problem() }, vec![2, 4]),
-        (PublishError::QueueSilent { problem: problem() }, vec![]),
+        (PublishError::QueueSilent { problem: problem(), is_sent: true }, vec![]),
+        (PublishError::QueueSilent { problem: problem(), is_sent: false }, vec![2, 4]),
         (PublishError::Unconfirmed { problem: problem() }, vec![]),
     ];
     for (error, found_again) in cases {
@@ -380,7 +381,7 @@ impl Publisher for SilentLane {
             .fetch_add(u32::from(messages.iter().any(|outgoing| is_silent(&outgoing))), Ordering::SeqCst);
         let taken: Vec<Outgoing> = messages.iter().filter(|outgoing| !is_silent(outgoing)).cloned().collect();
         self.queue.publish(&taken).await;
-        let silent = || PublishError::QueueSilent { problem: "nothing within 10s".into() };
+        let silent = || PublishError::QueueSilent { problem: "nothing within 10s".into(), is_sent: true };
         messages.iter().map(|outgoing| if is_silent(&outgoing) { Err(silent()) } else { Ok(()) }).collect()
     }
 }

@@ -53,11 +53,13 @@ pub enum PublishError {
         /// What the client says.
         problem: String,
     },
-    /// No confirm came from its queue, while the broker answers; the message may or may not be in it.
+    /// No confirm came from its queue, while the broker answers; a message that was sent may or may not be in it.
     #[error("no confirm from its queue: {problem}")]
     QueueSilent {
         /// How long it was waited for, and what to do.
         problem: String,
+        /// Not so where another message was waited for in vain before.
+        is_sent: bool,
     },
     /// No confirm came; the message may or may not be in the queue.
     #[error("no confirm from the broker: {problem}")]
@@ -72,7 +74,8 @@ impl PublishError {
     pub fn is_certain(&self) -> bool {
         match self {
             Self::Refused | Self::Unroutable { .. } | Self::NotSent { .. } => true,
-            Self::QueueSilent { .. } | Self::Unconfirmed { .. } => false,
+            Self::QueueSilent { is_sent, .. } => !is_sent,
+            Self::Unconfirmed { .. } => false,
         }
     }
 

@@ -74,7 +74,7 @@ impl ConfirmedPublisher {
     }
 
     /// Publishes all of them; one answer each, in order. Ends within about twice the time-out, plus once per
-    /// thousand messages.
+    /// thousand messages, of which none is sent behind one that had no answer.
     pub(super) async fn publish(&self, publications: &[Publication]) -> Vec<Result<(), PublishError>> {
         // One batch at a time: the client hands a returned message to whichever confirm comes next on its channel.
         let mut place = self.link.lock().await;
@@ -104,7 +104,11 @@ impl ConfirmedPublisher {
                     }
                 }
                 results.append(&mut confirmed);
-                continue;
+                // The rest would be waited for in vain once more.
+                let problem = "one before it had no answer".to_owned();
+                results
+                    .resize(publications.len(), Err(PublishError::QueueSilent { problem, is_sent: false }));
+                break;
             }
             let clean =
                 !confirmed.iter().any(|result| matches!(result, Err(error) if error.is_broker_away()));
@@ -186,7 +190,8 @@ async fn publish_batch(link: &Link, batch: &[Publication], limit: Duration) -> V
         );
         PublishError::Unconfirmed { problem }
     } else {
-        PublishError::QueueSilent { problem: format!("nothing within {limit:?}; has it a leader?") }
+        let problem = format!("nothing within {limit:?}; has it a leader?");
+        PublishError::QueueSilent { problem, is_sent: true }
     };
     verdicts(batch, confirmations, &silence)
 }
@@ -194,7 +199,7 @@ async fn publish_batch(link: &Link, batch: &[Publication], limit: Duration) -> V
 /// Where the broker does not answer either, it is not the queue.
 fn of_the_broker(result: Result<(), PublishError>, error: &LinkError) -> Result<(), PublishError> {
     match result {
-        Err(PublishError::QueueSilent { problem }) => unconfirmed(format!("{problem}; {error}")),
+        Err(PublishError::QueueSilent { problem, .. }) => unconfirmed(format!("{problem}; {error}")),
         result => result,
     }
 }
@@ -312,7 +317,7 @@ mod tests {
             Some(Err(ErrorKind::MissingHeartbeatError.into())),
             None,
         ];
-        let silence = PublishError::QueueSilent { problem: "silence".into() };
+        let silence = PublishError::QueueSilent { problem: "silence".into(), is_sent: true };
         let answers = verdicts(&batch, confirmations, &silence);
         assert_eq!(answers[0], Ok(()));
         assert_eq!(answers[1], Err(PublishError::Refused));
@@ -326,7 +331,7 @@ mod tests {
         let batch = ["1", "2", "3"].map(publication);
         let ack = |message| Some(Ok(Confirmation::Ack(message)));
         let nack = |message| Some(Ok(Confirmation::Nack(message)));
-        let silence = PublishError::QueueSilent { problem: "silence".into() };
+        let silence = PublishError::QueueSilent { problem: "silence".into(), is_sent: true };
         let judge = |confirmations| verdicts(&batch, confirmations, &silence);
         assert_eq!(judge(vec![ack(returned("3")), ack(None), ack(None)]), [Ok(()), Ok(()), unroutable()]);
         let refused = Err(PublishError::Refused);

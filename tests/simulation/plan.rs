@@ -44,9 +44,9 @@ pub(crate) struct PlanArguments {
     /// How long a call takes.
     #[arg(long, default_value = "300ms", value_parser = parse_duration)]
     latency: Duration,
-    /// Jobs at once in a worker: worker.concurrency.
-    #[arg(long, default_value_t = 128)]
-    concurrency: u32,
+    /// Jobs at once in a worker, if not as many as by default: worker.concurrency.
+    #[arg(long)]
+    concurrency: Option<u32>,
     /// Refreshes in a second that one worker's processor manages; measure yours.
     #[arg(long, default_value_t = 1_500)]
     per_worker: u32,
@@ -122,12 +122,17 @@ struct Due {
 struct Product {
     windows: RefreshWindows,
     retry: RetryPolicy,
+    concurrency: u32,
 }
 
 impl Product {
     fn by_default() -> Result<Self> {
         let configuration = Configuration::load(None, &HashMap::new())?;
-        Ok(Self { windows: configuration.scan.windows(), retry: configuration.retry.policy()? })
+        Ok(Self {
+            windows: configuration.scan.windows(),
+            retry: configuration.retry.policy()?,
+            concurrency: configuration.worker.concurrency.into(),
+        })
     }
 }
 
@@ -221,8 +226,9 @@ fn sample(windows: &RefreshWindows, lifetime: TimeDelta) -> Vec<Member> {
 }
 
 /// Workers that a rate needs: as many calls at once as it makes, and a processor's share of the work.
-fn workers(rate: f64, arguments: &PlanArguments) -> u64 {
-    let by_slots = rate * arguments.latency.as_secs_f64() / f64::from(arguments.concurrency);
+fn workers(rate: f64, arguments: &PlanArguments, product: &Product) -> u64 {
+    let concurrency = arguments.concurrency.unwrap_or(product.concurrency);
+    let by_slots = rate * arguments.latency.as_secs_f64() / f64::from(concurrency);
     let by_processor = rate / f64::from(arguments.per_worker);
     by_slots.max(by_processor).ceil().max(1.0) as u64
 }
@@ -265,7 +271,7 @@ pub(crate) fn plan(arguments: &PlanArguments) -> ExitCode {
         println!(
             "{connections:>12} {:>12.1} {:>8} {:>14.0} {:>16} {:>14}",
             forecast.steady,
-            workers(rate, arguments),
+            workers(rate, arguments, &product),
             forecast.deepest,
             minutes(forecast.stalest, "none dies"),
             minutes(forecast.recovery, "never")

@@ -115,8 +115,8 @@ async fn capacity_is_planned_for_a_million_and_for_ten_million_connections() {
         under("2000/s").await,
         "tokens of 360 min, an outage of 60 min, 2000.0 requests a second allowed\n \
          connections  refreshes/s  workers  deepest queue  worst staleness    recovers in\n     \
-             1000000         53.0        5         190800         32.3 min        4.9 min\n    \
-            10000000        529.5        5        1908000         42.7 min       21.6 min\n"
+             1000000         53.0        2         190800         32.3 min        4.9 min\n    \
+            10000000        529.5        2        1908000         42.7 min       21.6 min\n"
     );
     let narrow = under("500/s").await;
     let verdict = "the limit does not keep up: at least 529.5/s is needed, and more to catch up";

@@ -46,16 +46,23 @@ impl Company {
         (self.whom)(who)
     }
 
-    /// Kills one, also one that stands still. Answers who it was.
-    pub(crate) async fn kill_one(&mut self, stage: &Stage) -> Result<String> {
+    /// Kills one, also one that stands still, which is over by that. Answers who it was.
+    pub(crate) async fn kill_one(&mut self, stage: &Stage) -> Result<(String, Option<Event>)> {
         let place = stage.one_of(&self.troupe.places_without(&[]))?;
-        self.troupe.kill(place).await
+        let who = self.troupe.kill(place).await?;
+        let frozen = self.frozen.iter().position(|frozen| frozen.who == who);
+        let event = frozen.map(|place| self.over(place));
+        Ok((who, event))
     }
 
-    /// Asks one to end that does not stand still.
-    pub(crate) async fn terminate_one(&mut self, stage: &Stage) -> Result<End> {
+    /// Asks one to end that does not stand still; where all do, the first of them goes on.
+    pub(crate) async fn terminate_one(&mut self, stage: &Stage) -> Result<(End, Vec<Event>)> {
+        let mut events = Vec::new();
+        while self.frozen.len() >= self.troupe.len() {
+            events.extend(self.thaw_next().await?);
+        }
         let place = self.one_awake(stage)?;
-        self.troupe.terminate(place).await
+        Ok((self.troupe.terminate(place).await?, events))
     }
 
     /// Stops one, to go on later; one that stands still already goes on where otherwise too few would work.
@@ -80,14 +87,19 @@ impl Company {
     pub(crate) fn thaw_due(&mut self) -> Result<Vec<Event>> {
         let mut events = Vec::new();
         while self.frozen.first().is_some_and(|frozen| frozen.until <= Instant::now()) {
-            let Frozen { who, from, .. } = self.frozen.remove(0);
-            // It may have been killed meanwhile.
-            if let Some(place) = self.troupe.place_of(&who) {
+            // It may have ended meanwhile.
+            let place = self.frozen.first().and_then(|frozen| self.troupe.place_of(&frozen.who));
+            if let Some(place) = place {
                 self.troupe.signal(place, Signal::SIGCONT)?;
             }
-            events.push(Event::since(from, self.stood_still, self.whom(who)));
+            events.push(self.over(0));
         }
         Ok(events)
+    }
+
+    fn over(&mut self, place: usize) -> Event {
+        let Frozen { who, from, .. } = self.frozen.remove(place);
+        Event::since(from, self.stood_still, self.whom(who))
     }
 
     /// Waits until all of them may go on.

@@ -96,7 +96,8 @@ impl Deed {
         let stopped_for = Duration::from_secs(arguments.stop_seconds);
         let (what, whom) = match self {
             Self::KillWorker => {
-                let killed = workers.kill_one(stage).await?;
+                let (killed, stood_still) = workers.kill_one(stage).await?;
+                done.events.extend(stood_still);
                 (What::WorkerKilled, Whom::Worker(killed))
             }
             Self::KillBroker => {
@@ -111,10 +112,16 @@ impl Deed {
                 stage.redis.restart().await?;
                 (What::RedisAway, Whom::Everyone)
             }
-            Self::KillProducer => return producers.kill_one(stage).await.map(|_| ()),
+            Self::KillProducer => {
+                let (_, stood_still) = producers.kill_one(stage).await?;
+                done.events.extend(stood_still);
+                return Ok(());
+            }
             Self::TerminateWorker | Self::TerminateProducer => {
                 let company = if self == Self::TerminateWorker { workers } else { producers };
-                done.ends.push(company.terminate_one(stage).await?);
+                let (end, stood_still) = company.terminate_one(stage).await?;
+                done.ends.push(end);
+                done.events.extend(stood_still);
                 return Ok(());
             }
             Self::StopWorker | Self::StopProducer => {

@@ -8,8 +8,12 @@ use crate::events::{Event, What, Whom};
 use crate::mischief::Done;
 use crate::said::Again;
 
-/// No look at a clock takes longer.
-const LOOKING: TimeDelta = TimeDelta::seconds(2);
+/// A request may arrive after its worker was killed, and what a worker says of another one's call is as exact as its look at the
+/// database's clock.
+const ON_ITS_WAY: TimeDelta = TimeDelta::seconds(2);
+
+/// Nothing is put off for longer here.
+const PUT_OFF: TimeDelta = TimeDelta::minutes(1);
 
 /// What is found: a reason, or what there is to be said of that for which there is none.
 pub(crate) type Explanation = Result<&'static str, String>;
@@ -33,19 +37,26 @@ pub(crate) fn second_calls(
         };
         Some(reason.ok_or_else(|| {
             let (first, second) = (before.arrived_at, after.arrived_at);
-            let meanwhile = chronicle(first, second, done);
+            let meanwhile = chronicle(first - ON_ITS_WAY, second, done);
             format!("{caller} at {first}, {:?}; {} at {second}{meanwhile}", before.sent, name(after))
         }))
     };
     calls.windows(2).filter_map(explain).collect()
 }
 
-/// A message that was done comes again only if something hit the worker that did it before the broker knew, or if there are
+/// A message whose job had ended comes again only if something hit the worker that had it before the broker knew, or if there are
 /// two of it: what the broker took in and could not confirm is published again, and the first one may wait anywhere.
 pub(crate) fn came(again: &Again, calls: &[LedgerEntry], done: &Done) -> Explanation {
     let before = calls.iter().rfind(|call| call.arrived_at <= again.at);
     let lost = before.and_then(|call| {
-        first(done, |event| event.keeps_acknowledgements(name(call), call.arrived_at, again.at))
+        let since = call.arrived_at - ON_ITS_WAY;
+        first(done, |event| event.keeps_acknowledgements(name(call), since, again.at))
+    });
+    // Who put it off need not have called.
+    let lost = lost.or_else(|| {
+        let since = again.at - PUT_OFF;
+        let hit = |worker| first(done, |event| event.keeps_acknowledgements(worker, since, again.at));
+        if again.is_done { None } else { done.workers().find_map(hit) }
     });
     lost.or_else(|| what_doubled(done.added(again.connection_id), again.at, done)).ok_or_else(|| {
         let at = before.map(|call| call.arrived_at.to_string()).unwrap_or_default();
@@ -70,16 +81,15 @@ pub(crate) fn quarantined(
     }
     let since = unknown_since.ok_or("quarantined, and no worker has said since when")?;
     let until = since + may_take;
-    // What a worker says of another one's call is as exact as its look at the database's clock.
     let is_it =
-        |call: &&LedgerEntry| call.fault.is_none() && (since - LOOKING..=until).contains(&call.arrived_at);
+        |call: &&LedgerEntry| call.fault.is_none() && (since - ON_ITS_WAY..=until).contains(&call.arrived_at);
     let reason = match calls.iter().rfind(is_it) {
         Some(call) => interruption(name(call), call.arrived_at, call.arrived_at + may_take, done),
         // It never arrived, and so nobody knows whose it was.
-        None => done.workers().find_map(|worker| interruption(worker, since - LOOKING, until, done)),
+        None => done.workers().find_map(|worker| interruption(worker, since, until, done)),
     };
     reason.ok_or_else(|| {
-        let meanwhile = chronicle(since, until, done);
+        let meanwhile = chronicle(since - ON_ITS_WAY, until, done);
         format!("quarantined for a call at {since}, and nothing interrupted that{meanwhile}")
     })
 }
@@ -87,7 +97,7 @@ pub(crate) fn quarantined(
 /// What interrupted this worker between its call and the next thing that happened to the connection; rather what was done to
 /// it alone.
 fn interruption(worker: &str, call: DateTime<Utc>, next: DateTime<Utc>, done: &Done) -> Option<&'static str> {
-    let interrupts = |event: &Event| event.interrupts(worker, call, next);
+    let interrupts = |event: &Event| event.interrupts(worker, call - ON_ITS_WAY, next);
     first(done, |event| event.whom != Whom::Everyone && interrupts(event)).or_else(|| first(done, interrupts))
 }
 
@@ -202,8 +212,16 @@ mod tests {
     fn a_done_message_comes_again_by_a_lost_acknowledgement_or_twice() {
         let at = now();
         let calls = [call("a", at - TimeDelta::seconds(1), true)];
-        let again = |id| Again { connection_id: id, at: at + TimeDelta::seconds(1), to: "b".into() };
-        let came = |id, events| came(&again(id), &calls, &after(events));
+        let again = |id, is_done| Again {
+            connection_id: id,
+            at: at + TimeDelta::seconds(1),
+            to: "b".into(),
+            is_done,
+        };
+        let came = |id, events| came(&again(id, true), &calls, &after(events));
+        let put_off = |events| super::came(&again(1, false), &[], &after(events));
+        assert_eq!(put_off(vec![killed("b")]), Ok("worker killed"));
+        assert!(put_off(vec![]).is_err());
         assert_eq!(came(1, vec![killed("a")]), Ok("worker killed"));
         assert!(came(1, vec![killed("b")]).unwrap_err().contains("came to b"));
         let away = || vec![Event::since(at - TimeDelta::seconds(90), What::BrokerAway, Whom::Everyone)];

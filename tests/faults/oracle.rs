@@ -146,7 +146,7 @@ pub(crate) async fn judge(stage: &Stage, done: &Done, arguments: &Arguments) -> 
         ("missing in the cache", missing),
         ("spent token presented", spent),
         ("second call unexplained", unexplained),
-        ("done message came again", done_again),
+        ("ended message came again", done_again),
         ("left due", due),
         ("message left over", leftover),
         ("dead letter lost", done.lost_dead_letters.clone()),

@@ -1,4 +1,4 @@
-//! What workers say in their logs: of messages that came again although their job was done, which is an acknowledgement that
+//! What workers say in their logs: of messages that came again although their job had ended, which is an acknowledgement that
 //! did not reach the broker; of what they have stored; and of answers that are lost.
 
 use chrono::{DateTime, Utc};
@@ -16,13 +16,15 @@ pub(crate) struct Said {
     pub(crate) quarantined: Vec<(i64, DateTime<Utc>)>,
 }
 
-/// A message that came again and found nothing to do, for another token stood there.
+/// A message that came again and found nothing to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Again {
     pub(crate) connection_id: i64,
     pub(crate) at: DateTime<Utc>,
     /// Whoever it came to.
     pub(crate) to: String,
+    /// Whether another token stood there; otherwise the attempt that it asked for had failed, or was put off.
+    pub(crate) is_done: bool,
 }
 
 /// A token that is in its row and in the cache.
@@ -47,10 +49,14 @@ impl Said {
 fn again(caller: &str, line: &str) -> Option<Again> {
     let line = read(line, "nothing to do")?;
     let is_again = line.get("redelivered")?.as_bool()?;
-    let is_done = matches!(line.get("reason")?.as_str()?, "generation_moved_on" | "already_fresh");
-    (is_again && is_done).then_some(())?;
+    let is_done = match line.get("reason")?.as_str()? {
+        "generation_moved_on" | "already_fresh" => true,
+        "not_yet" => false,
+        _ => return None,
+    };
+    is_again.then_some(())?;
     let Stored { connection_id, at } = named(&line)?;
-    Some(Again { connection_id, at, to: caller.to_owned() })
+    Some(Again { connection_id, at, to: caller.to_owned(), is_done })
 }
 
 fn stored(line: &str) -> Option<Stored> {
@@ -89,10 +95,11 @@ mod tests {
     }
 
     #[test]
-    fn only_what_was_done_and_came_again_counts() {
+    fn only_what_was_ended_and_came_again_counts() {
         let at = "2026-01-01T00:00:01.5Z".parse().unwrap();
-        let expected = Again { connection_id: 7, at, to: "worker-1".into() };
-        assert_eq!(again("worker-1", &line("generation_moved_on", true)), Some(expected));
+        let expected = |is_done| Some(Again { connection_id: 7, at, to: "worker-1".into(), is_done });
+        assert_eq!(again("worker-1", &line("generation_moved_on", true)), expected(true));
+        assert_eq!(again("worker-1", &line("not_yet", true)), expected(false));
         assert!(again("worker-1", &line("already_fresh", true)).is_some());
         for other in [line("generation_moved_on", false), line("in_flight", true), "started".into()] {
             assert_eq!(again("worker-1", &other), None, "{other}");

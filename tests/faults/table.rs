@@ -53,7 +53,7 @@ pub(crate) fn print(arguments: &Arguments, done: &Done, verdict: &Verdict, took:
         line(&format!("called again: {reason}"), count.to_string());
     }
     for (reason, count) in &verdict.came_again {
-        line(&format!("done, came again: {reason}"), count.to_string());
+        line(&format!("ended, came again: {reason}"), count.to_string());
     }
     let names = ["p50", "p99", "longest"].into_iter();
     for (name, time) in names.zip(quantiles(&verdict.windows).into_iter().flatten()) {

@@ -1,5 +1,6 @@
-"""The collector's configuration: what its pipeline names is there, and failures are kept."""
+"""The collector's configuration: what its pipeline names is there, failures are kept, and there is room for them."""
 
+import tomllib
 from pathlib import Path
 
 import yaml
@@ -8,6 +9,8 @@ from rendering import Render
 
 FILE = "kubernetes/components/collector/collector.yaml"
 KINDS = ("receivers", "processors", "exporters")
+# Of one refresh, each about a kilobyte.
+SPANS = 10
 
 
 def problems(deploy: Path) -> list[str]:
@@ -27,7 +30,32 @@ def problems(deploy: Path) -> list[str]:
     kept = [policy.get("status_code", {}).get("status_codes") for policy in policies if policy["type"] == "status_code"]
     if ["ERROR"] not in kept:
         found.append("collector.yaml: failures are not kept")
+    return found + room_problems(configuration["processors"], (deploy / "README.md").read_text())
+
+
+def room_problems(processors: dict, runbook: str) -> list[str]:
+    """Nothing is decided before a message may be published anew, and what is undecided until then has room."""
+    sampling, found = processors["tail_sampling"], []
+    wait, rate = seconds(sampling["decision_wait"]), sampling["expected_new_traces_per_sec"]
+    defaults = tomllib.loads(Path("shared/freshet.toml").read_text())
+    claim = seconds(defaults["scan"]["claim"])
+    if wait < claim:
+        found.append(f"collector.yaml: decides after {wait} s, before scan.claim ({claim} s) is over")
+    undecided = rate * wait
+    if sampling["num_traces"] < undecided:
+        found.append(f"collector.yaml: num_traces is less than {rate} a second for {wait} s: {undecided}")
+    if sampling["decision_cache"]["sampled_cache_size"] <= sampling["num_traces"]:
+        found.append("collector.yaml: sampled_cache_size is not more than num_traces")
+    mebibytes, limit = undecided * SPANS / 1024, processors["memory_limiter"]["limit_mib"]
+    if mebibytes > 0.75 * limit:
+        found.append(f"collector.yaml: {undecided} traces are {mebibytes:.0f} MiB, more than three quarters of limit_mib")
+    said = f"{rate} traces a second", f"{mebibytes:.0f} MiB", f"{sampling['num_traces']:,} newer ones"
+    found += [f"collector.yaml: the runbook does not say: {words}" for words in said if words not in runbook]
     return found
+
+
+def seconds(duration: str) -> int:
+    return int(duration[:-1]) * {"s": 1, "m": 60}[duration[-1]]
 
 
 def pod_problems(render: Render) -> list[str]:
@@ -49,7 +77,7 @@ def pod_problems(render: Render) -> list[str]:
     listening = {int(endpoint.rsplit(":", 1)[1]) for endpoint in endpoints}
     ports = {port["containerPort"] for port in container["ports"]}
     found += [f"collector: nobody listens on port {port}" for port in sorted(ports - listening)]
-    host, port = configuration["exporters"]["otlp"]["endpoint"].split(":")
+    host, port = configuration["exporters"]["otlp_grpc"]["endpoint"].split(":")
     service = render.find("Service", host)
     if service is None or int(port) not in [entry["port"] for entry in service["spec"]["ports"]]:
         found.append(f"collector: exports to {host}:{port}, which no Service is")
@@ -58,7 +86,7 @@ def pod_problems(render: Render) -> list[str]:
         found.append(f"collector: memory_limiter lets it have all of its {limit}")
     fleet = render.find("ConfigMap", pods["freshet-worker"]["containers"][0]["envFrom"][0]["configMapRef"]["name"])
     if float(fleet["data"].get("FRESHET_TELEMETRY__SAMPLE_RATIO", 1)) != 1:
-        found.append("collector: is not sent all traces, so it cannot keep all failures")
+        found.append("collector: is not sent all traces, so it cannot keep failures")
     if fleet["data"].get("FRESHET_TELEMETRY__OTLP_ENDPOINT") != f"http://collector:{min(listening)}":
         found.append("collector: Freshet sends its spans elsewhere")
     return found

@@ -11,6 +11,7 @@ WORKER = "kubernetes/base/worker.yaml"
 BASE = "kubernetes/base/kustomization.yaml"
 COLLECTOR = "kubernetes/components/collector/collector.yaml"
 RULES = "kubernetes/components/prometheus-rules/rules.yaml"
+NETWORK = "kubernetes/overlays/production/network.yaml"
 MONITOR = "kubernetes/components/prometheus-operator/pod-monitor.yaml"
 
 
@@ -70,6 +71,13 @@ CONTROLS = [
     Control("a pod that runs as root", WORKER, "runAsUser: 65532", "runAsUser: 0", ("runAsUser is root's",)),
     Control("a policy for nobody", "kubernetes/base/network.yaml", "app.kubernetes.io/name: freshet-worker",
             "app.kubernetes.io/name: worker", ("selects no pod",)),
+    Control("a producer that reaches Redis", NETWORK, "      app.kubernetes.io/name: freshet-worker",
+            "      app.kubernetes.io/part-of: freshet",
+            ("Deployment freshet-producer: may reach port 6379", "Job freshet-migrate: may reach port 6379")),
+    Control("a worker that does not reach Redis", NETWORK, "port: 6379", "port: 6380",
+            ("may reach port 6380", "may not reach port 6379")),
+    Control("a producer that does not reach RabbitMQ", NETWORK, "[freshet-producer, freshet-worker]", "[freshet-worker]",
+            ("Deployment freshet-producer: may not reach RabbitMQ",)),
     Control("a misspelt field of a PodMonitor", MONITOR, "podMetricsEndpoints", "podMetricEndpoints",
             ("podMetricEndpoints",)),
     Control("a misspelt field of a PodMonitor, deep inside", MONITOR, "interval: 15s", "intervall: 15s", ("intervall",)),

@@ -20,10 +20,17 @@ VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persiste
 HOSTS = ["hostNetwork", "hostPID", "hostIPC"]
 PROBES = ["startupProbe", "livenessProbe", "readinessProbe"]
 PATHS = {"startupProbe": "/livez", "livenessProbe": "/livez", "readinessProbe": "/readyz"}
+# Where each of our parts may go, by port: DNS, MySQL and the collector; RabbitMQ, with TLS or without; Redis and providers.
+COMMON = {53, 3306, 4317}
+REACHED = {
+    "freshet-migrate": COMMON,
+    "freshet-producer": COMMON | {5671, 5672},
+    "freshet-worker": COMMON | {5671, 5672, 6379, 443},
+}
 
 
 def problems(render: Render) -> list[str]:
-    found = selector_problems(render) + granted(render)
+    found = selector_problems(render) + egress_problems(render) + granted(render)
     for maker, template in render.pods():
         found += [f"{title(maker)}: {problem}" for problem in restricted_problems(template["spec"])]
         if maker["kind"] == "Deployment":
@@ -109,6 +116,32 @@ def selector_problems(render: Render) -> list[str]:
         for resource, selector in wanted
         if not any(selects(selector, labels) for labels in pods)
     ]
+
+
+def egress_problems(render: Render) -> list[str]:
+    """Each of our parts reaches what it needs and nothing else."""
+    # The base has no services.
+    if not render.of_kind("Namespace"):
+        return []
+    policies = [p["spec"] for p in render.of_kind("NetworkPolicy") if "Egress" in p["spec"]["policyTypes"]]
+    found = []
+    for maker, template in render.pods():
+        name, labels = maker["metadata"]["name"], template["metadata"]["labels"]
+        if name not in REACHED:
+            continue
+        its_own = [policy for policy in policies if selects(policy["podSelector"], labels)]
+        if not its_own:
+            found.append(f"{title(maker)}: no policy keeps it from anywhere")
+        rules = [rule for policy in its_own for rule in policy.get("egress", [])]
+        # A rule without ports is for all of them.
+        reached = {port["port"] for rule in rules for port in rule.get("ports", [{"port": "any"}])}
+        found += [f"{title(maker)}: may reach port {port}" for port in sorted(reached - REACHED[name], key=str)]
+        # One of both is RabbitMQ's.
+        needed = REACHED[name] - {5671, 5672}
+        found += [f"{title(maker)}: may not reach port {port}" for port in sorted(needed - reached)]
+        if REACHED[name] & {5671, 5672} and not reached & {5671, 5672}:
+            found.append(f"{title(maker)}: may not reach RabbitMQ")
+    return found
 
 
 def selects(selector: dict, labels: dict) -> bool:

@@ -12,6 +12,7 @@ BASE = "kubernetes/base/kustomization.yaml"
 COLLECTOR = "kubernetes/components/collector/collector.yaml"
 RULES = "kubernetes/components/prometheus-rules/rules.yaml"
 NETWORK = "kubernetes/overlays/production/network.yaml"
+RUNBOOK = "README.md"
 MONITOR = "kubernetes/components/prometheus-operator/pod-monitor.yaml"
 
 
@@ -78,6 +79,18 @@ CONTROLS = [
             ("may reach port 6380", "may not reach port 6379")),
     Control("a producer that does not reach RabbitMQ", NETWORK, "[freshet-producer, freshet-worker]", "[freshet-worker]",
             ("Deployment freshet-producer: may not reach RabbitMQ",)),
+    Control("a Job that takes its logs with it", "kubernetes/base/migrate.yaml", "restartPolicy: Never",
+            "restartPolicy: OnFailure", ("nobody can read why",)),
+    Control("an upgrade over a Job that is there", RUNBOOK, "fk delete job freshet-migrate --ignore-not-found &&\npaused", "paused",
+            ("ends with 1 where a Job is there already",)),
+    Control("an upgrade over a migration that failed", RUNBOOK, "migrated &&\n", "migrated;\n",
+            ("goes on after a migration that failed",)),
+    Control("a wait for a Job that does not see it fail", RUNBOOK, '*" Failed "*)', '*" Failure "*)',
+            ("does not end with a migration that failed",)),
+    Control("commands that go on after one that failed", RUNBOOK, "--ignore-not-found &&\nkubectl apply --kustomize",
+            "--ignore-not-found\nkubectl apply --kustomize", ("where this fails: kubectl --namespace freshet delete job",)),
+    Control("an apply beside the commands", RUNBOOK, "To try Freshet", "`kubectl apply --kustomize x`. To try Freshet",
+            ("outside of the commands",)),
     Control("a misspelt field of a PodMonitor", MONITOR, "podMetricsEndpoints", "podMetricEndpoints",
             ("podMetricEndpoints",)),
     Control("a misspelt field of a PodMonitor, deep inside", MONITOR, "interval: 15s", "intervall: 15s", ("intervall",)),

@@ -11,6 +11,7 @@ import fleet
 import monitors
 import policy
 import rendering
+import runbook
 import schemas
 
 CHECKS = {
@@ -41,6 +42,8 @@ def of_controlled(deploy: Path, control: controls.Control) -> list[str]:
     """What is said of a copy, by the checks that look at the file that was broken."""
     if control.file == collector.FILE:
         return collector.problems(deploy) + of_kubernetes(deploy, "checkov")
+    if control.file == runbook.FILE:
+        return runbook.problems(deploy)
     if not control.file.startswith(("kubernetes/", "prometheus/")):
         return containers.problems(deploy)
     # It takes seconds, and has nothing to say of most of them.
@@ -50,7 +53,7 @@ def of_controlled(deploy: Path, control: controls.Control) -> list[str]:
 def main() -> int:
     deploy = Path("deploy")
     found = of_kubernetes(deploy) + [f"containers: {problem}" for problem in containers.problems(deploy)]
-    found += collector.problems(deploy)
+    found += collector.problems(deploy) + runbook.problems(deploy)
     for problem in found:
         print(f"WRONG  {problem}")
     if found:
@@ -59,7 +62,7 @@ def main() -> int:
     for render in renders:
         kinds = sorted({resource["kind"] for resource in render.resources})
         print(f"right  {render.name}: {len(render.resources)} resources: {', '.join(kinds)}")
-    print("right  Dockerfile, compose file and the collector's configuration")
+    print("right  Dockerfile, compose file, the collector's configuration and the runbook's commands")
     with ThreadPoolExecutor(2) as pool:
         outcomes = list(pool.map(lambda control: (control, control.missed(of_controlled)), controls.CONTROLS))
     for control, missed in outcomes:

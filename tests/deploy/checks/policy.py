@@ -35,6 +35,9 @@ def problems(render: Render) -> list[str]:
         found += [f"{title(maker)}: {problem}" for problem in restricted_problems(template["spec"])]
         if maker["kind"] == "Deployment":
             found += [f"{title(maker)}: {problem}" for problem in probe_problems(maker, template["spec"])]
+    for job in render.of_kind("Job"):
+        if job["spec"]["template"]["spec"]["restartPolicy"] != "Never":
+            found.append(f"{title(job)}: once it has failed nobody can read why: its pod is deleted")
     for namespace in render.of_kind("Namespace"):
         if namespace["metadata"]["labels"].get("pod-security.kubernetes.io/enforce") != "restricted":
             found.append(f"{title(namespace)}: does not enforce the restricted Pod Security Standard")

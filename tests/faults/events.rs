@@ -106,6 +106,13 @@ impl Event {
         self.interrupts(worker, from, until) && self.what != What::CutOff(Part::Provider)
     }
 
+    /// Whether it may be why this worker had a repair of the cache planned, for which a message of its own comes.
+    pub(crate) fn asks_for_repair(&self, worker: &str, from: DateTime<Utc>, until: DateTime<Utc>) -> bool {
+        self.is_about(worker)
+            && matches!(self.what, What::RedisAway | What::CutOff(Part::Cache))
+            && self.is_between(from, until)
+    }
+
     /// Whether it may be why there are two messages of one connection: a confirmation was lost on its way to the producer, or
     /// a producer went on with a claim that had run out meanwhile.
     pub(crate) fn doubles(&self, from: DateTime<Utc>, until: DateTime<Utc>) -> bool {
@@ -188,7 +195,9 @@ mod tests {
             assert!(!of_producer.interrupts("a", at(9), at(11)), "{part:?}");
             assert_eq!(cut.keeps_acknowledgements("a", at(9), at(11)), part != Part::Provider);
         }
-        assert!(!event(What::CutOff(Part::Cache), worker("a")).interrupts("a", at(9), at(11)));
+        let cut = event(What::CutOff(Part::Cache), worker("a"));
+        assert!(!cut.interrupts("a", at(9), at(11)));
+        assert!(cut.asks_for_repair("a", at(9), at(11)) && !cut.asks_for_repair("b", at(9), at(11)));
         assert!(!event(What::RedisAway, Whom::Everyone).interrupts("a", at(9), at(11)));
     }
 

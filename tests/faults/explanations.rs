@@ -52,11 +52,16 @@ pub(crate) fn came(again: &Again, calls: &[LedgerEntry], done: &Done) -> Explana
         let since = call.arrived_at - ON_ITS_WAY;
         first(done, |event| event.keeps_acknowledgements(name(call), since, again.at))
     });
-    // Who put it off need not have called.
+    // Who put it off need not have called; and neither need who had the message by which the cache was to be repaired.
+    let repairs = |call: &LedgerEntry| {
+        let since = call.arrived_at - ON_ITS_WAY;
+        done.events.iter().any(|event| event.asks_for_repair(name(call), since, again.at))
+    };
+    let is_anybodys = !again.is_done || before.is_some_and(repairs);
     let lost = lost.or_else(|| {
         let since = again.at - PUT_OFF;
         let hit = |worker| first(done, |event| event.keeps_acknowledgements(worker, since, again.at));
-        if again.is_done { None } else { done.workers().find_map(hit) }
+        if is_anybodys { done.workers().find_map(hit) } else { None }
     });
     lost.or_else(|| what_doubled(done.added(again.connection_id), again.at, done)).ok_or_else(|| {
         let at = before.map(|call| call.arrived_at.to_string()).unwrap_or_default();
@@ -136,6 +141,7 @@ mod tests {
     use freshet_tests::model_provider::Sent;
 
     use super::*;
+    use crate::network::Part;
 
     const MAY_TAKE: TimeDelta = TimeDelta::seconds(7);
 
@@ -219,6 +225,9 @@ mod tests {
             is_done,
         };
         let came = |id, events| came(&again(id, true), &calls, &after(events));
+        let cut = Event::since(at, What::CutOff(Part::Cache), Whom::Worker("a".into()));
+        assert!(came(1, vec![cut.clone()]).is_err());
+        assert_eq!(came(1, vec![cut, killed("b")]), Ok("worker killed"));
         let put_off = |events| super::came(&again(1, false), &[], &after(events));
         assert_eq!(put_off(vec![killed("b")]), Ok("worker killed"));
         assert!(put_off(vec![]).is_err());

@@ -198,5 +198,7 @@ fn wrong_with(ended: &Ended) -> Option<String> {
 
 /// What it complained of last tells why it ended.
 fn last_error(ended: &Ended) -> &str {
-    ended.stderr.lines().rfind(|line| line.contains("\"ERROR\"")).unwrap_or("no error in its log")
+    let error = ended.stderr.lines().rfind(|line| line.contains("\"ERROR\""));
+    // Who does not come to its log says it plainly.
+    error.or_else(|| ended.stderr.lines().last()).unwrap_or("and it said nothing")
 }

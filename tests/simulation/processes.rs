@@ -117,7 +117,10 @@ impl Parts {
             }
             process.shutdown().await;
             self.reigns.ends(&host.name);
-            sleep(self.world.between(Duration::from_secs(1), Duration::from_secs(30))).await;
+            // Nobody may be there until then.
+            let pause = self.world.between(Duration::from_secs(1), Duration::from_secs(30));
+            self.world.excuse(None, Wait::Stopped(pause));
+            sleep(pause).await;
             self.world.excuse(None, Wait::Died);
         }
     }

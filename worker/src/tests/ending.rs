@@ -107,6 +107,12 @@ fn next_worker(bench: &mut Bench) {
     (refresher.store, refresher.cache, refresher.last_call) = (store, cache, CancellationToken::new());
 }
 
+/// The refresh of connection 1 leaves its message to another worker.
+async fn goes_back(bench: &Bench, redelivered: bool) {
+    let outcome = refresh(&bench.refresher, &message(1, 0, Lane::Early), redelivered).await;
+    assert_eq!((outcome.as_str(), outcome.disposition()), ("unavailable", Disposition::Requeue));
+}
+
 #[tokio::test]
 async fn a_repair_waits_for_the_database_to_the_last_call_and_no_longer() {
     let mut bench = Bench::new().await;
@@ -150,8 +156,7 @@ async fn a_lost_answer_that_is_not_written_down_goes_back_and_stands_in_the_jour
     // For its load and its journal; and once its lease is over, for the load of who finds that out.
     for answers in [2, 1] {
         take_the_database_away(&mut bench, answers);
-        let outcome = refresh(&bench.refresher, &message(1, 0, Lane::Early), answers == 1).await;
-        assert_eq!((outcome.as_str(), outcome.disposition()), ("unavailable", Disposition::Requeue));
+        goes_back(&bench, answers == 1).await;
         next_worker(&mut bench);
         bench.clock.advance(bench.refresher.lease + TimeDelta::seconds(1));
     }
@@ -167,8 +172,7 @@ async fn a_refusal_is_not_parked_in_place_of_the_answer_that_was_lost_after_it()
     bench.provider.fail(lost());
     // For its load and the journals of two calls.
     take_the_database_away(&mut bench, 3);
-    let outcome = refresh(&bench.refresher, &message(1, 0, Lane::Early), false).await;
-    assert_eq!((outcome.as_str(), outcome.disposition()), ("unavailable", Disposition::Requeue));
+    goes_back(&bench, false).await;
     next_worker(&mut bench);
     bench.clock.advance(bench.refresher.lease + TimeDelta::seconds(1));
     let outcome = refresh(&bench.refresher, &message(1, 0, Lane::Early), true).await;
@@ -185,8 +189,7 @@ async fn who_was_overtaken_and_cannot_look_by_whom_leaves_the_cache_to_who_takes
     refresher(&mut bench).caller = Arc::new(Meanwhile(bench.database.clone(), meanwhile, 200, body));
     // For all but its last look, at what stands there now.
     take_the_database_away(&mut bench, 2);
-    let outcome = refresh(&bench.refresher, &message(1, 0, Lane::Early), false).await;
-    assert_eq!((outcome.as_str(), outcome.disposition()), ("unavailable", Disposition::Requeue));
+    goes_back(&bench, false).await;
     assert!(!bench.refresher.last_call.is_cancelled(), "it has not looked again and again");
     next_worker(&mut bench);
     let outcome = refresh(&bench.refresher, &message(1, 0, Lane::Early), true).await;
@@ -201,8 +204,7 @@ async fn a_token_that_can_be_had_again_is_not_waited_for_beyond_the_last_call() 
     bench.grant("new");
     let begun = Instant::now();
     take_the_database_away(&mut bench, 1);
-    let outcome = refresh(&bench.refresher, &message(1, 0, Lane::Early), false).await;
-    assert_eq!((outcome.as_str(), outcome.disposition()), ("unavailable", Disposition::Requeue));
+    goes_back(&bench, false).await;
     assert!(begun.elapsed() < DATABASE_PATIENCE.total.unwrap() / 2, "{:?}", begun.elapsed());
     next_worker(&mut bench);
     bench.grant("newer");
@@ -215,7 +217,6 @@ async fn what_is_wrong_with_a_row_is_not_written_down_beyond_the_last_call() {
     let mut bench = rotating::bench(DEFINITION, STRICT, &["s"]).await;
     bench.execute("UPDATE ie_appinstall_connection SET inputFields = '{'").await;
     take_the_database_away(&mut bench, 1);
-    let outcome = refresh(&bench.refresher, &message(1, 0, Lane::Early), false).await;
-    assert_eq!((outcome.as_str(), outcome.disposition()), ("unavailable", Disposition::Requeue));
+    goes_back(&bench, false).await;
     assert_eq!(bench.provider.calls().len(), 0);
 }

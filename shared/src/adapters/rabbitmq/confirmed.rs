@@ -87,7 +87,7 @@ impl ConfirmedPublisher {
                     break;
                 }
             };
-            let mut confirmed = publish_batch(&link, batch, self.rabbitmq.operation_timeout).await;
+            let confirmed = publish_batch(&link, batch, self.rabbitmq.operation_timeout).await;
             let is_silent =
                 |result: &Result<(), PublishError>| matches!(result, Err(PublishError::QueueSilent { .. }));
             if confirmed.iter().any(is_silent) {
@@ -103,7 +103,7 @@ impl ConfirmedPublisher {
                         break;
                     }
                 }
-                results.append(&mut confirmed);
+                results.extend(confirmed);
                 // The rest would be waited for in vain once more.
                 let problem = "one before it had no answer".to_owned();
                 results

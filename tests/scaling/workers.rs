@@ -8,8 +8,13 @@ use freshet_tests::binaries::{Binary, Ended, Process};
 use freshet_tests::monitoring::Watched;
 use nix::sys::signal::Signal;
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
 
 use crate::arguments::Ending;
+
+/// The producer scans every second; in an outage nobody gets any work.
+const NEXT_WORK: Duration = Duration::from_secs(3);
+const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 
 /// The workers.
 pub(crate) struct Workers {
@@ -63,8 +68,27 @@ impl Workers {
         Ok(())
     }
 
-    /// The worst that Kubernetes may choose.
+    /// The worst that Kubernetes may choose, and at the worst moment: work comes in with each scan, and it waits for the next.
     async fn end_the_busiest(&mut self) -> Result<()> {
+        let given_up = Instant::now() + NEXT_WORK;
+        let (place, in_hand) = loop {
+            let busiest = self.busiest().await?;
+            if busiest.1 > 0.0 || Instant::now() >= given_up {
+                break busiest;
+            }
+            sleep(BETWEEN_LOOKS).await;
+        };
+        let process = self.running.swap_remove(place);
+        process.signal(match self.ending {
+            Ending::Terminate => Signal::SIGTERM,
+            Ending::Kill => Signal::SIGKILL,
+        })?;
+        self.ended.push(Leaving { in_hand, end: tokio::spawn(process.ended(self.grace)) });
+        Ok(())
+    }
+
+    /// Whoever has most in hand, and how much that is.
+    async fn busiest(&mut self) -> Result<(usize, f64)> {
         let mut busiest = (0, -1.0);
         for (place, process) in self.running.iter_mut().enumerate() {
             let in_hand =
@@ -73,14 +97,7 @@ impl Workers {
                 busiest = (place, in_hand);
             }
         }
-        let (place, in_hand) = busiest;
-        let process = self.running.swap_remove(place);
-        process.signal(match self.ending {
-            Ending::Terminate => Signal::SIGTERM,
-            Ending::Kill => Signal::SIGKILL,
-        })?;
-        self.ended.push(Leaving { in_hand, end: tokio::spawn(process.ended(self.grace)) });
-        Ok(())
+        Ok(busiest)
     }
 
     /// An error if one has ended by itself.

@@ -96,6 +96,26 @@ impl Event {
             && self.is_between(from, until)
     }
 
+    /// Whether it may be why an answer to this worker's call was lost, if that was not stored by `until`: with the worker, or on
+    /// its way. The broker has no part in it, and a database that is away is waited for.
+    pub(crate) fn loses_answers(&self, worker: &str, from: DateTime<Utc>, until: DateTime<Utc>) -> bool {
+        let may_lose = matches!(
+            self.what,
+            What::WorkerKilled | What::WorkerStoodStill | What::WorkerGaveUp | What::CutOff(Part::Provider)
+        );
+        may_lose && self.is_about(worker) && self.is_between(from, until)
+    }
+
+    /// Until when this worker may have had no database to store in what it held between these times.
+    pub(crate) fn no_database(
+        &self,
+        worker: &str,
+        from: DateTime<Utc>,
+        until: DateTime<Utc>,
+    ) -> Option<DateTime<Utc>> {
+        self.excuses(worker, from, until).then_some(self.until)
+    }
+
     /// Whether it may be why a worker's message came again that was done: its acknowledgement was lost.
     pub(crate) fn keeps_acknowledgements(
         &self,
@@ -184,6 +204,26 @@ mod tests {
         assert!(!killed.interrupts("a", at(13), at(14)), "it was killed before");
         assert!(!killed.interrupts("a", at(8), at(9)), "it was killed after");
         assert!(event(What::BrokerAway, Whom::Everyone).interrupts("b", at(11), at(20)));
+    }
+
+    #[test]
+    fn an_answer_is_lost_with_its_caller_or_on_its_way_to_it() {
+        let losing =
+            [What::WorkerKilled, What::WorkerStoodStill, What::WorkerGaveUp, What::CutOff(Part::Provider)];
+        for what in losing {
+            let event = event(what, worker("a"));
+            assert!(
+                event.loses_answers("a", at(9), at(11)) && !event.loses_answers("b", at(9), at(11)),
+                "{what:?}"
+            );
+            assert!(!event.loses_answers("a", at(13), at(14)), "{what:?}");
+        }
+        for what in [What::BrokerAway, What::DatabaseAway, What::RedisAway] {
+            assert!(!event(what, Whom::Everyone).loses_answers("a", at(9), at(11)), "{what:?}");
+        }
+        for part in [Part::Database, Part::Broker, Part::Cache] {
+            assert!(!event(What::CutOff(part), worker("a")).loses_answers("a", at(9), at(11)), "{part:?}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use freshet_tests::model_provider::{Did, LedgerEntry};
 
 use crate::events::{Event, What, Whom};
 use crate::mischief::Done;
+use crate::network::Part;
 use crate::said::Again;
 
 /// A request may arrive after its worker was killed, and what a worker says of another one's call is as exact as its look at the
@@ -47,13 +48,15 @@ pub(crate) fn second_calls(
 /// A message whose job had ended comes again only if something hit the worker that had it before the broker knew, or if there are
 /// two of it: what the broker took in and could not confirm is published again, and the first one may wait anywhere.
 pub(crate) fn came(again: &Again, calls: &[LedgerEntry], done: &Done) -> Explanation {
-    let before = calls.iter().rfind(|call| call.arrived_at <= again.at);
-    let lost = before.and_then(|call| {
+    let earlier: Vec<&LedgerEntry> = calls.iter().filter(|call| call.arrived_at <= again.at).rev().collect();
+    let before = earlier.first();
+    // Each call was for a message of its own: this may be the one of a call that failed, and was made again since.
+    let lost = earlier.iter().find_map(|call| {
         let since = call.arrived_at - ON_ITS_WAY;
         first(done, |event| event.keeps_acknowledgements(name(call), since, again.at))
     });
     // Who put it off need not have called; and neither need who had the message by which the cache was to be repaired.
-    let repairs = |call: &LedgerEntry| {
+    let repairs = |call: &&LedgerEntry| {
         let since = call.arrived_at - ON_ITS_WAY;
         done.events.iter().any(|event| event.asks_for_repair(name(call), since, again.at))
     };
@@ -65,7 +68,7 @@ pub(crate) fn came(again: &Again, calls: &[LedgerEntry], done: &Done) -> Explana
     });
     lost.or_else(|| what_doubled(done.added(again.connection_id), again.at, done)).ok_or_else(|| {
         let at = before.map(|call| call.arrived_at.to_string()).unwrap_or_default();
-        let caller = before.map(name).unwrap_or_default();
+        let caller = before.map(|call| name(call)).unwrap_or_default();
         let meanwhile = before.map(|call| chronicle(call.arrived_at, again.at, done)).unwrap_or_default();
         format!("done by {caller} at {at}; came to {} at {}{meanwhile}", again.to, again.at)
     })
@@ -88,14 +91,16 @@ pub(crate) fn quarantined(
     let until = since + may_take;
     let is_it =
         |call: &&LedgerEntry| call.fault.is_none() && (since - ON_ITS_WAY..=until).contains(&call.arrived_at);
-    let reason = match calls.iter().rfind(is_it) {
-        Some(call) => interruption(name(call), call.arrived_at, call.arrived_at + may_take, done),
+    let call = calls.iter().rfind(is_it);
+    let reason = match call {
+        Some(call) => what_lost(name(call), call.arrived_at, call.arrived_at + may_take, done),
         // It never arrived, and so nobody knows whose it was.
-        None => done.workers().find_map(|worker| interruption(worker, since, until, done)),
+        None => done.workers().find_map(|worker| what_lost(worker, since, until, done)),
     };
     reason.ok_or_else(|| {
-        let meanwhile = chronicle(since - ON_ITS_WAY, until, done);
-        format!("quarantined for a call at {since}, and nothing interrupted that{meanwhile}")
+        let of = call.map_or("somebody whom it did not reach", name);
+        let meanwhile = chronicle(since - ON_ITS_WAY, until + PUT_OFF, done);
+        format!("quarantined for a call at {since} of {of}, and nothing interrupted that{meanwhile}")
     })
 }
 
@@ -106,10 +111,25 @@ fn interruption(worker: &str, call: DateTime<Utc>, next: DateTime<Utc>, done: &D
     first(done, |event| event.whom != Whom::Everyone && interrupts(event)).or_else(|| first(done, interrupts))
 }
 
-/// Whoever stood still between its look at the row and its call does not know of one that was made meanwhile.
+/// What lost this worker's answer before that was stored. While there is no database, whoever has an answer keeps it.
+fn what_lost(worker: &str, call: DateTime<Utc>, stored: DateTime<Utc>, done: &Done) -> Option<&'static str> {
+    let since = call - ON_ITS_WAY;
+    let mut until = stored;
+    while let Some(back) =
+        done.events.iter().filter_map(|event| event.no_database(worker, since, until)).max()
+        && back > until
+    {
+        until = back;
+    }
+    first(done, |event| event.loses_answers(worker, since, until))
+}
+
+/// Whoever stood still between its look at the row and its call does not know of one that was made meanwhile, and no more
+/// does whoever's request was held up by the network.
 fn what_held_up(call: &LedgerEntry, before: DateTime<Utc>, done: &Done) -> Option<&'static str> {
     first(done, |event| {
-        event.what == What::WorkerStoodStill && event.interrupts(name(call), before, call.arrived_at)
+        matches!(event.what, What::WorkerStoodStill | What::CutOff(Part::Provider))
+            && event.interrupts(name(call), before, call.arrived_at)
     })
 }
 
@@ -120,7 +140,7 @@ fn what_doubled(added: Option<DateTime<Utc>>, until: DateTime<Utc>, done: &Done)
 }
 
 /// All that was done to anybody in this time, for whoever looks for the reason.
-fn chronicle(from: DateTime<Utc>, until: DateTime<Utc>, done: &Done) -> String {
+pub(crate) fn chronicle(from: DateTime<Utc>, until: DateTime<Utc>, done: &Done) -> String {
     let events = done.events.iter().filter(|event| event.is_between(from, until)).map(ToString::to_string);
     let ends = done.ends.iter().filter(|end| end.asked <= until && end.ended >= from);
     let ends = ends.map(|end| format!("{} asked to end at {}, ended at {}", end.who, end.asked, end.ended));
@@ -141,7 +161,6 @@ mod tests {
     use freshet_tests::model_provider::Sent;
 
     use super::*;
-    use crate::network::Part;
 
     const MAY_TAKE: TimeDelta = TimeDelta::seconds(7);
 
@@ -203,6 +222,39 @@ mod tests {
         let long_ago = at - TimeDelta::minutes(1);
         assert!(judged(Some(long_ago), &[call("a", long_ago, true)], vec![killed("a")]).is_err());
         assert!(judged(Some(at), &[call("a", at, true), call("a", at, true)], vec![killed("a")]).is_err());
+        let broker = Event::since(at, What::BrokerAway, Whom::Everyone);
+        assert!(judged(Some(at), &calls, vec![broker]).is_err(), "the broker has no part in it");
+    }
+
+    #[test]
+    fn an_answer_that_waits_for_a_database_is_lost_with_its_worker_alone() {
+        let at = now() - TimeDelta::seconds(30);
+        let calls = [call("a", at, true)];
+        let judged = |events| quarantined(Some(at), &calls, MAY_TAKE, &after(events));
+        let away = || Event::since(at, What::DatabaseAway, Whom::Everyone);
+        let cut_off =
+            |worker: &str| Event::since(at, What::CutOff(Part::Database), Whom::Worker(worker.into()));
+        assert!(judged(vec![killed("a")]).is_err(), "it was killed much later");
+        assert!(judged(vec![away()]).is_err() && judged(vec![cut_off("a")]).is_err(), "nobody was killed");
+        assert_eq!(judged(vec![away(), killed("a")]), Ok("worker killed"));
+        assert_eq!(judged(vec![cut_off("a"), killed("a")]), Ok("worker killed"));
+        assert!(judged(vec![cut_off("b"), killed("a")]).is_err(), "somebody else had no database");
+        assert!(judged(vec![away(), killed("b")]).is_err(), "somebody else was killed");
+    }
+
+    #[test]
+    fn a_request_that_was_held_up_may_arrive_after_another_ones() {
+        let at = now();
+        let calls = [call("a", at - TimeDelta::seconds(2), true), call("b", at, true)];
+        let explained = |who: &str| {
+            second_calls(
+                &calls,
+                None,
+                &after(vec![Event::since(at, What::CutOff(Part::Provider), Whom::Worker(who.into()))]),
+            )
+        };
+        assert_eq!(explained("b"), [Ok("provider cut off")]);
+        assert!(explained("c")[0].is_err());
     }
 
     #[test]
@@ -235,6 +287,13 @@ mod tests {
         assert!(came(1, vec![killed("b")]).unwrap_err().contains("came to b"));
         let away = || vec![Event::since(at - TimeDelta::seconds(90), What::BrokerAway, Whom::Everyone)];
         assert_eq!(came(1, away()), Ok("broker away"));
+        // Somebody else has called again since.
+        let failed = call("c", at - TimeDelta::seconds(2), false);
+        let [called_again] = &calls;
+        let since =
+            |events| super::came(&again(1, true), &[failed.clone(), called_again.clone()], &after(events));
+        assert_eq!(since(vec![killed("c")]), Ok("worker killed"));
+        assert!(since(vec![killed("b")]).is_err());
         // Nobody has added it.
         assert!(
             came(0, vec![Event::since(at, What::ProducerStoodStill, Whom::Producer("p".into()))]).is_err()

@@ -6,10 +6,11 @@ use std::time::Duration;
 use anyhow::Result;
 use chrono::{DateTime, TimeDelta, Utc};
 use fred::interfaces::KeysInterface;
+use freshet_shared::domain::sealing::SecretColumn;
 use freshet_tests::model_provider::{Did, LedgerEntry};
 
 use crate::arguments::Arguments;
-use crate::explanations::{came, quarantined, second_calls};
+use crate::explanations::{came, chronicle, quarantined, second_calls};
 use crate::mischief::Done;
 use crate::said::Again;
 use crate::stage::{Stage, account_of, kind_of};
@@ -174,7 +175,8 @@ fn bad_ends(done: &Done, verdict: &mut Verdict) -> Vec<String> {
         if done.events.iter().any(|event| event.excuses(&end.who, end.asked, end.ended)) {
             verdict.excused_ends += 1;
         } else {
-            bad.push(format!("{}: {wrong} (asked at {})", end.who, end.asked));
+            let meanwhile = chronicle(end.asked, end.ended, done);
+            bad.push(format!("{}: {wrong} (asked at {}){meanwhile}", end.who, end.asked));
         }
     }
     bad
@@ -216,10 +218,12 @@ async fn rows(stage: &Stage) -> Result<Vec<Row>> {
         OR k.accessTokenExpiryAt < UTC_TIMESTAMP() + INTERVAL 30 MINUTE, 1) AS SIGNED) AS is_due \
         FROM ie_appinstall_connection k LEFT JOIN token_refresh r ON r.connection_id = k.id ORDER BY k.id";
     let read = |row: &sea_orm::QueryResult| {
+        let id = row.try_get("", "id")?;
+        let token = |column: SecretColumn| stage.opened(id, column, row.try_get("", column.as_str())?);
         Ok(Row {
-            id: row.try_get("", "id")?,
-            access_token: row.try_get("", "accessToken")?,
-            refresh_token: row.try_get("", "refreshToken")?,
+            id,
+            access_token: token(SecretColumn::AccessToken)?,
+            refresh_token: token(SecretColumn::RefreshToken)?,
             generation: row.try_get("", "generation")?,
             state: row.try_get("", "state")?,
             is_due: row.try_get::<i64>("", "is_due")? != 0,

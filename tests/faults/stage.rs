@@ -10,9 +10,12 @@ use fred::prelude::{Builder, Client, ClientLike, Config, KeysInterface};
 use freshet_shared::adapters::database::{Database, DatabaseSettings};
 use freshet_shared::adapters::embedded::clock::SeededRandomness;
 use freshet_shared::adapters::rabbitmq::queue_names;
+use freshet_shared::domain::connection::ConnectionId;
+use freshet_shared::domain::sealing::{KeyRing, Place, SecretColumn, new_key, open};
 use freshet_shared::domain::secret::Secret;
 use freshet_shared::migrations;
 use freshet_shared::ports::randomness::Randomness;
+use freshet_tests::binaries::TestFolder;
 use freshet_tests::fleet::now;
 use freshet_tests::management::Management;
 use freshet_tests::model_provider::{
@@ -63,6 +66,9 @@ pub(crate) struct Stage {
     /// The provider definitions, by name of their file.
     pub(crate) definitions: Vec<(String, String)>,
     pub(crate) randomness: SeededRandomness,
+    keys: KeyRing,
+    /// With the key file.
+    _folder: TestFolder,
     /// First attempts that the provider was told to fail.
     pub(crate) failing: u64,
 }
@@ -101,11 +107,18 @@ impl Stage {
             servers.push((Part::Provider, model.address()));
             models.push(model);
         }
+        let randomness = SeededRandomness::new(arguments.seed);
+        let key = new_key(&mut || randomness.next());
+        let keys = format!("primary = \"1\"\n[keys]\n1 = \"{}\"\n", key.expose());
+        let folder = TestFolder::create()?;
+        let key_file = folder.write("keys.toml", &keys)?;
         let mut environment: HashMap<String, String> = [
             ("FRESHET_DATABASE__URL", format!("{}/chaos", mariadb.url())),
             ("FRESHET_RABBITMQ__URL", format!("{}/%2f", rabbitmq.url())),
             ("FRESHET_REDIS__URL", redis.url()),
             ("FRESHET_EGRESS__ALLOW", "127.0.0.1".into()),
+            // So that an answer can be parked whose worker has to end while there is no database.
+            ("FRESHET_ENCRYPTION__KEY_FILE", key_file.display().to_string()),
             ("FRESHET_REDIS__CONNECTIONS", "2".into()),
             ("FRESHET_REDIS__COMMAND_TIMEOUT", "1s".into()),
             ("FRESHET_DATABASE__MAX_CONNECTIONS", "6".into()),
@@ -139,7 +152,9 @@ impl Stage {
             models,
             store,
             environment,
-            randomness: SeededRandomness::new(arguments.seed),
+            randomness,
+            keys: KeyRing::parse("keys.toml", &Secret::new(keys))?,
+            _folder: folder,
             failing: 0,
             definitions,
         })
@@ -148,6 +163,18 @@ impl Stage {
     /// Until a kill of the broker leaves the queues as they are.
     pub(crate) async fn queues_are_on_disk(&self) -> Result<()> {
         self.rabbitmq.writes_down(&queue_names(&[POOL.to_owned()])).await
+    }
+
+    /// A token as it is, from a row in which it stands sealed.
+    pub(crate) fn opened(
+        &self,
+        id: i64,
+        column: SecretColumn,
+        text: Option<String>,
+    ) -> Result<Option<String>> {
+        let place = Place::of(column, ConnectionId(id));
+        let opened = text.map(|text| open(Some(&self.keys), &place, Secret::new(text)));
+        Ok(opened.transpose()?.map(|token| token.expose().to_owned()))
     }
 
     /// A number below `end`.

@@ -192,8 +192,8 @@ fn wrong_with(ended: &Ended) -> Option<String> {
     if ended.code != Some(0) {
         return Some(format!("exit code {:?}, {}", ended.code, last_error(ended)));
     }
-    let said = GIVEN_BACK.into_iter().find(|words| ended.stderr.contains(words))?;
-    Some(said.to_owned())
+    let gave_back = |line: &&str| GIVEN_BACK.into_iter().any(|words| line.contains(words));
+    ended.stderr.lines().find(gave_back).map(str::to_owned)
 }
 
 /// What it complained of last tells why it ended.

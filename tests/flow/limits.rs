@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use chrono::DateTime;
 use fred::interfaces::KeysInterface;
 use freshet_shared::adapters::embedded::clock::ManualClock;
@@ -148,6 +148,40 @@ async fn what_stands_in_its_key_by_mistake_does_not_hold_everything_up() -> Resu
         }
     }
     keys.delete_keys().await
+}
+
+#[tokio::test]
+async fn what_several_workers_put_off_has_one_queue_and_each_alone_has_one_while_redis_is_away() -> Result<()>
+{
+    const LONGEST: Duration = Duration::from_secs(3 * 3_600);
+    let redis = Redis::start().await?;
+    let rate = rate(1, HOUR, 1)?;
+    let workers = [
+        Worker::connect(&redis.url(), "", COMMAND_TIMEOUT)?,
+        Worker::connect(&redis.url(), "", COMMAND_TIMEOUT)?,
+    ];
+    let turn = async |worker: &Worker| worker.limiter.turn("fynd", &rate, HOUR / 2, LONGEST).await;
+    eventually("Redis gives turns", Duration::from_secs(30), async || {
+        let turn = workers[0].limiter.turn("somebody else", &rate, HOUR / 2, LONGEST).await;
+        ensure!(turn.is_some_and(|turn| turn.lasts == HOUR), "it is {turn:?}");
+        Ok(())
+    })
+    .await?;
+    // Each an hour long, behind the other's.
+    for (worker, hours) in workers.iter().zip([0.5, 1.5]).chain([(&workers[0], 2.5)]) {
+        let turn = turn(worker).await.context("there is none")?;
+        assert_eq!(turn.lasts, HOUR);
+        let behind = HOUR.mul_f64(hours).saturating_sub(turn.begins_in);
+        ensure!(behind < PATIENT, "a turn that begins in {:?} in place of {hours} h", turn.begins_in);
+    }
+    assert_eq!(turn(&workers[1]).await, None, "the queue is as long as it may be");
+    redis.freeze()?;
+    // A worker's share of the rate: four hours between two.
+    assert_eq!(turn(&workers[1]).await, None, "longer than the longest queue");
+    let alone = workers[1].limiter.turn("fynd", &rate, HOUR / 2, LONGEST * 2).await;
+    assert_eq!(alone.map(|turn| (turn.begins_in, turn.lasts)), Some((HOUR / 2, HOUR * WORKERS)));
+    redis.thaw()?;
+    Ok(())
 }
 
 /// The whole rate's next request is an hour away at most, that of a worker's share more than that.

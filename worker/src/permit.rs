@@ -17,7 +17,7 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use freshet_shared::domain::breaker::{Admission, BreakerPolicy, Evidence};
 use freshet_shared::domain::failure::Failure;
 use freshet_shared::domain::limits::{Limits, Rate};
@@ -32,6 +32,7 @@ use tracing::{Instrument, debug_span, field};
 pub use deferral::{Deferral, DeferralReason};
 pub use waits::Waits;
 
+use backlog::random_part;
 use gate::{Gate, permits_of};
 
 /// Who would have to wait longer is deferred.
@@ -169,20 +170,24 @@ impl Permits {
             }
             let is_in_time = Instant::now().checked_add(wait).is_some_and(|end| end <= deadline);
             if place.is_none() || !is_in_time {
-                // Each is given a turn of its own behind those that this worker deferred before, as far apart as the
-                // requests of this worker's share of the rate: what the workers plan together is what the rate then
-                // allows.
-                let until = gate.queue_for_rate().plan(
-                    self.clock.now() + wait,
-                    rate.share(self.settings.workers).interval(),
-                    self.settings.longest_spread,
-                    self.randomness.next(),
-                );
+                let until = self.turn(&gate.provider, rate, wait).await;
                 return Err(Deferral { until, reason: DeferralReason::RateLimited });
             }
             // Somebody else may be faster, so it asks again.
             sleep(wait).await;
         }
+    }
+
+    /// When a job comes back that the rate refused, at the earliest after `wait`: at its turn behind all that were given, so
+    /// that what is put off comes back as the rate allows.
+    async fn turn(&self, provider: &str, rate: &Rate, wait: Duration) -> DateTime<Utc> {
+        let longest = self.settings.longest_spread;
+        let turn = self.rate_limiter.turn(provider, rate, wait, longest.to_std().unwrap_or_default()).await;
+        let (begins_in, spread) = turn.map_or((wait, longest), |turn| {
+            (turn.begins_in, TimeDelta::from_std(turn.lasts).unwrap_or(longest))
+        });
+        // A moment of its own within its turn; anywhere, where the queue is too long.
+        self.clock.now() + begins_in + random_part(spread, self.randomness.next())
     }
 
     fn gate(&self, provider: &str, limits: &Limits) -> Arc<Gate> {

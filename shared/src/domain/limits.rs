@@ -4,6 +4,7 @@
 mod gcra;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -13,6 +14,7 @@ use serde::{Deserialize, Deserializer, de};
 use thiserror::Error;
 
 pub use gcra::{Gcra, Taken};
+pub use turns::Turns;
 
 /// The limits of one provider, counted over all workers together. What is left out is not limited.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]

@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use freshet_shared::domain::limits::Turns;
 
-/// Where the queue of the deferred jobs ends. It passes by itself, with time.
+/// The queue of the jobs that this worker has deferred.
 #[derive(Debug, Default)]
-pub(super) struct Backlog {
-    end: Option<DateTime<Utc>>,
-}
+pub(super) struct Backlog(Turns);
 
 impl Backlog {
     /// A turn at `earliest` or behind those that were given before, `spacing` long, at any moment in it.
@@ -23,13 +22,10 @@ impl Backlog {
         random: u64,
     ) -> DateTime<Utc> {
         let spacing = TimeDelta::from_std(spacing).unwrap_or(longest).min(longest);
-        let begin = self.end.map_or(earliest, |end| end.max(earliest));
-        let end = begin + spacing;
-        if end > earliest + longest {
-            return earliest + random_part(longest, random);
+        match self.0.next(earliest, spacing, longest) {
+            Some(begin) => begin + random_part(spacing, random),
+            None => earliest + random_part(longest, random),
         }
-        self.end = Some(end);
-        begin + random_part(spacing, random)
     }
 }
 

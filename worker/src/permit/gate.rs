@@ -20,7 +20,6 @@ pub(super) struct Gate {
     pub(super) slots: Option<(Arc<Semaphore>, NonZeroU32)>,
     breaker: Mutex<Breaker>,
     queue_for_slots: Mutex<Backlog>,
-    queue_for_rate: Mutex<Backlog>,
     waiting_for_rate: AtomicU32,
     call_takes: Mutex<Option<Duration>>,
     /// When the job comes back that is to be the next probe.
@@ -57,7 +56,6 @@ impl Gate {
             slots,
             breaker: Mutex::new(Breaker::new(settings.breaker)),
             queue_for_slots: Mutex::default(),
-            queue_for_rate: Mutex::default(),
             waiting_for_rate: AtomicU32::new(0),
             call_takes: Mutex::default(),
             next_probe: Mutex::default(),
@@ -112,10 +110,6 @@ impl Gate {
 
     pub(super) fn queue_for_slots(&self) -> MutexGuard<'_, Backlog> {
         lock(&self.queue_for_slots)
-    }
-
-    pub(super) fn queue_for_rate(&self) -> MutexGuard<'_, Backlog> {
-        lock(&self.queue_for_rate)
     }
 
     /// Tells the breaker how a call ended.

@@ -33,6 +33,8 @@ const LONGEST: Duration = Duration::from_secs(300);
 
 struct Bench {
     permits: Arc<Permits>,
+    limiter: Arc<InProcessRateLimiter>,
+    settings: PermitSettings,
     clock: Arc<RuntimeClock>,
     provider: Arc<Provider>,
     limits: Limits,
@@ -49,15 +51,29 @@ impl Bench {
             longest_spread: TimeDelta::from_std(LONGEST).unwrap(),
         };
         let limiter = Arc::new(InProcessRateLimiter::new(clock.clone()));
-        let permits = Permits::new(limiter, clock.clone(), Arc::new(SeededRandomness::new(1)), settings);
+        let permits = permits(&limiter, &clock, settings);
         let rate = rate.map(|(requests, seconds, burst)| {
             Rate::new(requests, Duration::from_secs(seconds), burst).unwrap()
         });
         Self {
-            permits: Arc::new(permits),
+            permits,
+            limiter,
+            settings,
             clock,
             provider: Providers::new(&[], &BTreeMap::new()).unwrap().get("fynd").unwrap().clone(),
             limits: Limits { rate, concurrency: NonZeroU32::new(concurrency) },
+        }
+    }
+
+    /// That asks for permits at the same provider.
+    fn another_worker(&self) -> Self {
+        Self {
+            permits: permits(&self.limiter, &self.clock, self.settings),
+            limiter: self.limiter.clone(),
+            settings: self.settings,
+            clock: self.clock.clone(),
+            provider: self.provider.clone(),
+            limits: self.limits,
         }
     }
 
@@ -89,6 +105,15 @@ impl Bench {
     fn elapsed(&self) -> Duration {
         self.clock.0.elapsed()
     }
+}
+
+fn permits(
+    limiter: &Arc<InProcessRateLimiter>,
+    clock: &Arc<RuntimeClock>,
+    settings: PermitSettings,
+) -> Arc<Permits> {
+    let randomness = Arc::new(SeededRandomness::new(1));
+    Arc::new(Permits::new(limiter.clone(), clock.clone(), randomness, settings))
 }
 
 fn seconds(number: i64) -> TimeDelta {
@@ -183,7 +208,7 @@ async fn who_would_wait_in_vain_behind_the_others_does_not_wait() {
 
 #[tokio::test(start_paused = true)]
 async fn jobs_deferred_together_come_back_as_the_rate_allows() {
-    // One request each 2 s, of which this is one of two workers: one each 4 s.
+    // One request each 2 s, of all workers together.
     let bench = Bench::new(2, Some((1, 2, 1)), 0);
     assert!(bench.acquire().await.is_ok());
     let mut waits = Vec::new();
@@ -191,14 +216,31 @@ async fn jobs_deferred_together_come_back_as_the_rate_allows() {
         waits.push(bench.deferred(DeferralReason::RateLimited).await);
     }
     for (turn, wait) in (0..).zip(&waits) {
-        let begin = 2 + 4 * turn;
-        assert!((seconds(begin)..seconds(begin + 4)).contains(wait), "turn {turn}: {wait}");
+        let begin = 2 + 2 * turn;
+        assert!((seconds(begin)..seconds(begin + 2)).contains(wait), "turn {turn}: {wait}");
     }
-    let in_step = waits.windows(2).all(|pair| pair[1] - pair[0] == seconds(4));
+    let in_step = waits.windows(2).all(|pair| pair[1] - pair[0] == seconds(2));
     assert!(!in_step, "within its turn each comes at a moment of its own");
     for _ in 0..200 {
         let wait = bench.deferred(DeferralReason::RateLimited).await;
         assert!(wait <= seconds(2 + 300), "however many there are: {wait}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_two_workers_of_many_defer_comes_back_as_fast_as_the_whole_rate() {
+    let first = Bench::new(20, Some((1, 2, 1)), 0);
+    let second = first.another_worker();
+    assert!(first.acquire().await.is_ok());
+    let mut waits = Vec::new();
+    for _ in 0..25 {
+        for bench in [&first, &second] {
+            waits.push(bench.deferred(DeferralReason::RateLimited).await);
+        }
+    }
+    for (turn, wait) in (0..).zip(&waits) {
+        let begin = 2 + 2 * turn;
+        assert!((seconds(begin)..seconds(begin + 2)).contains(wait), "turn {turn}: {wait}");
     }
 }
 

@@ -1,18 +1,26 @@
 //! Rates within one process, which is then all the workers that there are.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::domain::limits::{Gcra, Rate};
+use crate::domain::limits::{Gcra, Rate, Turns};
 use crate::ports::clock::Clock;
-use crate::ports::rate_limiter::{RateLimiter, Taken};
+use crate::ports::rate_limiter::{RateLimiter, Taken, Turn};
 
 /// Keeps rates by a clock of its own.
 pub struct InProcessRateLimiter {
     clock: Arc<dyn Clock>,
-    limits: Mutex<HashMap<String, Gcra>>,
+    limits: Mutex<HashMap<String, Limit>>,
+}
+
+/// One provider's.
+#[derive(Default)]
+struct Limit {
+    granted: Gcra,
+    refused: Turns,
 }
 
 impl InProcessRateLimiter {
@@ -20,21 +28,28 @@ impl InProcessRateLimiter {
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         Self { clock, limits: Mutex::default() }
     }
+
+    /// Time stamps are whole between any two calls, so a panic elsewhere leaves them usable.
+    fn limits(&self) -> MutexGuard<'_, HashMap<String, Limit>> {
+        self.limits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[async_trait]
 impl RateLimiter for InProcessRateLimiter {
     async fn take(&self, provider: &str, rate: &Rate) -> Taken {
-        // A time stamp is whole between any two takes, so a panic elsewhere leaves it usable.
-        let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
-        limits.entry(provider.to_owned()).or_default().take(rate, self.clock.now())
+        self.limits().entry(provider.to_owned()).or_default().granted.take(rate, self.clock.now())
+    }
+
+    async fn turn(&self, provider: &str, rate: &Rate, earliest: Duration, longest: Duration) -> Option<Turn> {
+        let mut limits = self.limits();
+        let turns = &mut limits.entry(provider.to_owned()).or_default().refused;
+        Turn::next(turns, self.clock.now(), earliest, rate.interval(), longest)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use chrono::{DateTime, TimeDelta};
 
     use super::*;
@@ -52,5 +67,21 @@ mod tests {
         assert_eq!(limiter.take("fynd", &rate).await, Taken::Wait(Duration::from_secs(6)));
         clock.advance(TimeDelta::seconds(6));
         assert_eq!(limiter.take("fynd", &rate).await, Taken::Granted);
+    }
+
+    #[tokio::test]
+    async fn who_was_refused_has_a_turn_behind_the_others_of_that_provider() {
+        let clock = Arc::new(ManualClock::new(DateTime::UNIX_EPOCH));
+        let limiter = InProcessRateLimiter::new(clock.clone());
+        let rate = Rate::new(1, Duration::from_secs(10), 1).unwrap();
+        let turn = async |provider: &str| {
+            let turn = limiter.turn(provider, &rate, Duration::from_secs(5), Duration::from_secs(30)).await;
+            turn.map(|turn| (turn.begins_in.as_secs(), turn.lasts.as_secs()))
+        };
+        assert_eq!([turn("fynd").await, turn("fynd").await], [Some((5, 10)), Some((15, 10))]);
+        assert_eq!(turn("very").await, Some((5, 10)));
+        assert_eq!([turn("fynd").await, turn("fynd").await], [Some((25, 10)), None]);
+        clock.advance(TimeDelta::seconds(12));
+        assert_eq!(turn("fynd").await, Some((23, 10)));
     }
 }

@@ -47,6 +47,11 @@ impl Keys {
     pub(in crate::adapters) fn rate(&self, provider: &str) -> String {
         format!("{}freshetRate_{provider}", self.prefix)
     }
+
+    /// When the turns end that were given to what this provider's rate refused. Ours alone.
+    pub(in crate::adapters) fn turns(&self, provider: &str) -> String {
+        format!("{}freshetTurns_{provider}", self.prefix)
+    }
 }
 
 #[cfg(test)]
@@ -70,6 +75,7 @@ mod tests {
             assert_eq!(attempt, format!("{prefix}freshet:attempt:42:7"));
             assert_eq!(keys.warm(), format!("{prefix}freshet:warm"));
             assert_eq!(keys.rate("fynd"), format!("{prefix}freshetRate_fynd"));
+            assert_eq!(keys.turns("fynd"), format!("{prefix}freshetTurns_fynd"));
         }
     }
 }

@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use chrono::{DateTime, TimeDelta};
 use governor::clock::Clock;
 use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
@@ -11,12 +13,15 @@ use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 use tokio::time::Instant;
 
-use crate::domain::limits::{Rate, Taken};
+use crate::domain::limits::{Rate, Taken, Turns};
+use crate::ports::rate_limiter::Turn;
 
 /// The shares of one worker.
 pub(super) struct LocalShare {
     workers: NonZeroU32,
+    started: Instant,
     limits: Mutex<HashMap<String, Limit>>,
+    turns: Mutex<HashMap<String, Turns>>,
 }
 
 struct Limit {
@@ -37,17 +42,18 @@ impl Clock for SinceStart {
 
 impl LocalShare {
     pub(super) fn new(workers: NonZeroU32) -> Self {
-        Self { workers, limits: Mutex::default() }
+        Self { workers, started: Instant::now(), limits: Mutex::default(), turns: Mutex::default() }
     }
 
     /// An outage begins: what was saved up before was the shared rate's, and has perhaps been granted by Redis a moment
     /// ago.
     pub(super) fn begin(&self) {
-        self.limits.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        lock(&self.limits).clear();
+        lock(&self.turns).clear();
     }
 
     pub(super) fn take(&self, provider: &str, rate: &Rate) -> Taken {
-        let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut limits = lock(&self.limits);
         if limits.get(provider).is_none_or(|limit| limit.rate != *rate) {
             let Some(limiter) = empty(&rate.share(self.workers)) else {
                 return Taken::Wait(rate.interval());
@@ -60,6 +66,25 @@ impl LocalShare {
             Err(until) => Taken::Wait(until.wait_time_from(limiter.clock().now())),
         }
     }
+
+    /// As far apart as the requests of the share.
+    pub(super) fn turn(
+        &self,
+        provider: &str,
+        rate: &Rate,
+        earliest: Duration,
+        longest: Duration,
+    ) -> Option<Turn> {
+        let since_start = TimeDelta::from_std(self.started.elapsed()).ok()?;
+        let now = DateTime::UNIX_EPOCH.checked_add_signed(since_start)?;
+        let lasts = rate.share(self.workers).interval();
+        Turn::next(lock(&self.turns).entry(provider.to_owned()).or_default(), now, earliest, lasts, longest)
+    }
+}
+
+/// What is kept here is whole between any two calls, so a panic elsewhere leaves it usable.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A limiter with nothing saved up.
@@ -107,6 +132,21 @@ mod tests {
             Taken::Wait(interval),
             "the next outage begins with nothing again"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn turns_are_as_far_apart_as_the_requests_of_a_share_and_an_outage_begins_with_none() {
+        let share = share_of(4);
+        let rate = Rate::new(10, Duration::from_secs(1), 8).unwrap();
+        let turn = || {
+            let turn = share.turn("fynd", &rate, Duration::from_millis(50), Duration::from_secs(1));
+            turn.map(|turn| (turn.begins_in.as_millis(), turn.lasts.as_millis()))
+        };
+        assert_eq!([turn(), turn(), turn()], [Some((50, 400)), Some((450, 400)), None]);
+        tokio::time::advance(Duration::from_millis(500)).await;
+        assert_eq!(turn(), Some((350, 400)));
+        share.begin();
+        assert_eq!(turn(), Some((50, 400)));
     }
 
     #[tokio::test(start_paused = true)]

@@ -12,7 +12,7 @@ use fred::types::Value;
 use tokio::time::Instant;
 
 use crate::domain::limits::Rate;
-use crate::ports::rate_limiter::{RateLimiter, Taken};
+use crate::ports::rate_limiter::{RateLimiter, Taken, Turn};
 
 use super::keys::Keys;
 use super::link::Links;
@@ -26,6 +26,7 @@ pub struct RedisRateLimiter {
     links: Arc<Links>,
     keys: Keys,
     take: Script,
+    turn: Script,
     outage: Outage,
     share: LocalShare,
 }
@@ -34,42 +35,77 @@ impl RedisRateLimiter {
     pub(super) fn new(links: Arc<Links>, keys: Keys, workers: NonZeroU32) -> Self {
         // To wait for a connection, and then for the answer.
         let outage = Outage::new(links.patience() * 2);
-        let take = Script::new(include_str!("rate.lua"));
-        Self { links, keys, take, outage, share: LocalShare::new(workers) }
+        let [take, turn] = [include_str!("rate.lua"), include_str!("turn.lua")].map(Script::new);
+        Self { links, keys, take, turn, outage, share: LocalShare::new(workers) }
+    }
+
+    /// What Redis says; `None` while it is away.
+    async fn shared<T>(&self, asking: impl Future<Output = Result<T, Problem>>) -> Option<T> {
+        if !self.outage.may_ask(Instant::now()) {
+            return None;
+        }
+        match asking.await {
+            Ok(answer) => {
+                if self.outage.answered() {
+                    tracing::info!("request rates are shared with the other workers again");
+                }
+                Some(answer)
+            }
+            Err(problem) => {
+                if self.outage.failed(Instant::now()) {
+                    self.share.begin();
+                    let error = problem.during("count a request");
+                    tracing::warn!(%error, "until Redis answers, this worker keeps to its share of the request rates");
+                }
+                None
+            }
+        }
     }
 
     async fn ask(&self, provider: &str, rate: &Rate) -> Result<Taken, Problem> {
         let client = self.links.of_provider(provider).await?;
-        let interval = i64::try_from(rate.interval().as_micros()).unwrap_or(i64::MAX);
-        let arguments: Vec<Value> = vec![interval.into(), i64::from(rate.burst().get()).into()];
+        let arguments: Vec<Value> =
+            vec![micros(rate.interval()).into(), i64::from(rate.burst().get()).into()];
         let wait: i64 = self.take.answer(client, vec![self.keys.rate(provider)], arguments).await?;
         Ok(match u64::try_from(wait) {
             Ok(wait) if wait > 0 => Taken::Wait(Duration::from_micros(wait)),
             _ => Taken::Granted,
         })
     }
+
+    async fn ask_for_turn(
+        &self,
+        provider: &str,
+        rate: &Rate,
+        earliest: Duration,
+        longest: Duration,
+    ) -> Result<Option<Turn>, Problem> {
+        let client = self.links.of_provider(provider).await?;
+        let lasts = rate.interval();
+        let arguments: Vec<Value> =
+            [earliest, lasts, longest].into_iter().map(|span| micros(span).into()).collect();
+        let begins: i64 = self.turn.answer(client, vec![self.keys.turns(provider)], arguments).await?;
+        // Less than nothing where the queue is too long.
+        let begins_in = u64::try_from(begins).ok().map(Duration::from_micros);
+        Ok(begins_in.map(|begins_in| Turn { begins_in, lasts }))
+    }
+}
+
+/// No longer than a century, so that sums of a few are whole numbers to a script.
+fn micros(span: Duration) -> i64 {
+    const CENTURY: i64 = 100 * 366 * 24 * 3_600 * 1_000_000;
+    i64::try_from(span.as_micros()).unwrap_or(CENTURY).min(CENTURY)
 }
 
 #[async_trait]
 impl RateLimiter for RedisRateLimiter {
     async fn take(&self, provider: &str, rate: &Rate) -> Taken {
-        if self.outage.may_ask(Instant::now()) {
-            match self.ask(provider, rate).await {
-                Ok(taken) => {
-                    if self.outage.answered() {
-                        tracing::info!("request rates are shared with the other workers again");
-                    }
-                    return taken;
-                }
-                Err(problem) => {
-                    if self.outage.failed(Instant::now()) {
-                        self.share.begin();
-                        let error = problem.during("count a request");
-                        tracing::warn!(%error, "until Redis answers, this worker keeps to its share of the request rates");
-                    }
-                }
-            }
-        }
-        self.share.take(provider, rate)
+        let taken = self.shared(self.ask(provider, rate)).await;
+        taken.unwrap_or_else(|| self.share.take(provider, rate))
+    }
+
+    async fn turn(&self, provider: &str, rate: &Rate, earliest: Duration, longest: Duration) -> Option<Turn> {
+        let turn = self.shared(self.ask_for_turn(provider, rate, earliest, longest)).await;
+        turn.unwrap_or_else(|| self.share.turn(provider, rate, earliest, longest))
     }
 }

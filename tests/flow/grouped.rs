@@ -36,6 +36,7 @@ fn commit(loaded: &LoadedConnection, token: &str) -> Commit {
         spent: Generation(0),
         loaded_expiry: loaded.expires_at,
         loaded_token: loaded.stored_token.clone(),
+        loaded_grant: loaded.stored_grant.clone(),
         access_token: Secret::new(token),
         generated_at: now() + TimeDelta::microseconds(id),
         expires_at: Some(now() + TimeDelta::hours(1)),
@@ -112,6 +113,11 @@ async fn each_gets_its_own_answer_and_one_that_is_refused_fails_alone() -> Resul
             // Somebody stores another token meanwhile, which most collations call the same; or takes it away.
             7 => commit.loaded_token = Some("other".into()),
             8 => commit.loaded_token = None,
+            // A reconnect that brings nothing but a refresh token.
+            9 => {
+                commit.refresh_token = Some(Secret::new(format!("{ODD}refresh {id}")));
+                commit.loaded_grant = Some("other".into());
+            }
             _ => {}
         }
         commits.push(commit);
@@ -122,7 +128,7 @@ async fn each_gets_its_own_answer_and_one_that_is_refused_fails_alone() -> Resul
         let loaded = database.load(ConnectionId(id), "fynd", Some("15")).await?.context("no row")?;
         let token = loaded.access_token.context("no token")?;
         match id % 10 {
-            1 | 2 | 7 | 8 => {
+            1 | 2 | 7 | 8 | 9 => {
                 assert_eq!(answer, Ok(Committed::Stale), "{id}");
                 ensure!(!token.expose().starts_with(ODD), "{id}: something was stored");
             }
@@ -152,7 +158,7 @@ async fn each_gets_its_own_answer_and_one_that_is_refused_fails_alone() -> Resul
     // Asked again because a reply was lost, each learns what it came to the first time; and nothing moves.
     for (answer, id) in store_together(&database, again).await?.into_iter().zip(1..) {
         match id % 10 {
-            1 | 2 | 7 | 8 => assert_eq!(answer, Ok(Committed::Stale), "{id}"),
+            1 | 2 | 7 | 8 | 9 => assert_eq!(answer, Ok(Committed::Stale), "{id}"),
             3 => ensure!(answer.is_err(), "{id}"),
             _ => assert_eq!(answer, Ok(Committed::Applied(Generation(1))), "{id}"),
         }

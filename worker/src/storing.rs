@@ -49,6 +49,7 @@ pub(crate) async fn store_grant(
         spent: connection.generation,
         loaded_expiry: connection.expires_at,
         loaded_token: connection.stored_token.clone(),
+        loaded_grant: connection.stored_grant.clone(),
         access_token: grant.access_token.clone(),
         generated_at: now,
         expires_at: grant.expires_at,
@@ -121,6 +122,7 @@ async fn commit_beside_another(
     }
     commit.loaded_expiry = now.expires_at;
     commit.loaded_token = now.stored_token;
+    commit.loaded_grant = now.stored_grant;
     commit_patiently(refresher, provider, commit).await
 }
 

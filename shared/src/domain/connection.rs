@@ -121,6 +121,8 @@ pub struct LoadedConnection {
     pub stored_token: Option<String>,
     /// The refresh token, if there is one.
     pub refresh_token: Option<Secret>,
+    /// A digest of `refreshToken` as it stands in its column, sealed or not; also a precondition of a commit that replaces it.
+    pub stored_grant: Option<String>,
     /// `accessTokenExpiryAt`; also a precondition of the commit, so that a reconnect in between wins.
     pub expires_at: Option<DateTime<Utc>>,
     /// `inputFields` as stored: JSON, or what should be.
@@ -282,6 +284,7 @@ pub(crate) fn loaded_connection(id: i64) -> LoadedConnection {
         access_token: Some(Secret::new("token")),
         stored_token: None,
         refresh_token: None,
+        stored_grant: None,
         expires_at: None,
         input_fields: None,
         is_enrolled: true,

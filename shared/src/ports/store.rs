@@ -368,6 +368,9 @@ pub struct Commit {
     /// What tells the access token that was loaded, as it stood in its column: the third one, for a reconnect may leave the
     /// expiry as it was. See [`LoadedConnection::stored_token`].
     pub loaded_token: Option<String>,
+    /// What tells the refresh token that was loaded, as it stood in its column: the fourth one where another takes its place, for
+    /// a reconnect may bring nothing else. See [`LoadedConnection::stored_grant`].
+    pub loaded_grant: Option<String>,
     /// The new token.
     pub access_token: Secret,
     /// When it was granted.

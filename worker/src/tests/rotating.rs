@@ -477,6 +477,24 @@ async fn after_a_reconnect_during_a_call_the_merchants_token_is_refreshed_like_a
 }
 
 #[tokio::test]
+async fn a_reconnect_during_a_call_that_brings_a_refresh_token_alone_wins() {
+    let reconnect = "UPDATE ie_appinstall_connection SET refreshToken = 'reconnected'";
+    for rotation in [STRICT, LEEWAY] {
+        let mut bench = bench(DEFINITION, rotation, &["s"]).await;
+        let meanwhile = Meanwhile(bench.database.clone(), reconnect, 200, GRANT);
+        let scripted =
+            std::mem::replace(&mut Arc::get_mut(&mut bench.refresher).unwrap().caller, Arc::new(meanwhile));
+        assert_eq!(refreshed(&bench, 0).await, Outcome::Stale, "{rotation}");
+        assert_eq!(refresh_token(&bench).await, "reconnected", "{rotation}");
+        Arc::get_mut(&mut bench.refresher).unwrap().caller = scripted;
+        bench.clock.advance(TimeDelta::minutes(2));
+        bench.provider.answer(200, GRANT);
+        assert_eq!(refreshed(&bench, 0).await.as_str(), "refreshed", "{rotation}");
+        assert_eq!(refresh_token(&bench).await, "second");
+    }
+}
+
+#[tokio::test]
 async fn an_access_token_that_somebody_wrote_beside_the_spent_refresh_token_gives_way() {
     for theirs in [
         "UPDATE ie_appinstall_connection SET accessToken = 'theirs', accessTokenExpiryAt = '2026-11-21 12:50:00'",

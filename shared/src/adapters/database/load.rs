@@ -318,13 +318,14 @@ fn loaded(database: &Database, id: ConnectionId, row: &QueryResult) -> Result<Lo
     let opened =
         |text, place| database.opened(place, id, text).map_err(unreadable_secret(LOAD, failures, state));
     let secret = |name, place| opened(stored(name)?, place);
-    let access_token = stored("access_token")?;
+    let (access_token, refresh_token) = (stored("access_token")?, stored("refresh_token")?);
     Ok(LoadedConnection {
         id,
         is_active: column::<Option<bool>>(row, "is_active")?.unwrap_or(false),
         stored_token: access_token.as_ref().map(of_stored_token),
         access_token: opened(access_token, SecretColumn::AccessToken)?,
-        refresh_token: secret("refresh_token", SecretColumn::RefreshToken)?,
+        stored_grant: refresh_token.as_ref().map(of_stored_token),
+        refresh_token: opened(refresh_token, SecretColumn::RefreshToken)?,
         expires_at: column(row, "expires_at")?,
         input_fields: secret("input_fields", SecretColumn::InputFields)?,
         is_enrolled: generation.is_some(),

@@ -8,7 +8,6 @@ use super::super::Database;
 use super::super::load::text;
 use super::super::table::{Connection, TokenRefresh};
 use super::state_after;
-use crate::domain::connection::ConnectionId;
 use crate::domain::fingerprint::of_stored_token;
 use crate::domain::sealing::SecretColumn;
 use crate::domain::secret::Secret;
@@ -21,10 +20,7 @@ impl Database {
     pub(super) async fn swap(&self, commit: &Commit) -> Result<Committed, DbErr> {
         let transaction = self.connection.begin().await?;
         let fence = transaction.execute(&self.fence(commit)).await?;
-        if fence.rows_affected() == 0
-            || !is_off(Guard::Fence)
-                && stored_token(&transaction, commit.connection_id).await? != commit.loaded_token
-        {
+        if fence.rows_affected() == 0 || !is_off(Guard::Fence) && !is_as_loaded(&transaction, commit).await? {
             transaction.rollback().await?;
             return Ok(Committed::Stale);
         }
@@ -99,17 +95,22 @@ impl Database {
     }
 }
 
-/// What tells the access token that stands there. The update before it holds the lock, so nobody else writes between.
-async fn stored_token(
-    transaction: &DatabaseTransaction,
-    connection_id: ConnectionId,
-) -> Result<Option<String>, DbErr> {
+/// Whether the tokens that stand there are those that were loaded. The update before it holds the lock, so nobody else writes
+/// between.
+async fn is_as_loaded(transaction: &DatabaseTransaction, commit: &Commit) -> Result<bool, DbErr> {
+    let column = |column: Connection| text(Expr::col((Connection::Table, column)));
     let statement = Query::select()
-        .expr_as(text(Expr::col((Connection::Table, Connection::AccessToken))), "access_token")
+        .expr_as(column(Connection::AccessToken), "access_token")
+        .expr_as(column(Connection::RefreshToken), "refresh_token")
         .from(Connection::Table)
-        .and_where(Expr::col((Connection::Table, Connection::Id)).eq(connection_id.0))
+        .and_where(Expr::col((Connection::Table, Connection::Id)).eq(commit.connection_id.0))
         .to_owned();
-    let Some(row) = transaction.query_one(&statement).await? else { return Ok(None) };
-    let token: Option<String> = row.try_get("", "access_token")?;
-    Ok(token.map(|token| of_stored_token(&Secret::new(token))))
+    let Some(row) = transaction.query_one(&statement).await? else { return Ok(false) };
+    let stored = |name| {
+        let token: Option<String> = row.try_get("", name)?;
+        Ok::<_, DbErr>(token.map(|token| of_stored_token(&Secret::new(token))))
+    };
+    // Only what is replaced has to be as it was.
+    Ok(stored("access_token")? == commit.loaded_token
+        && (commit.refresh_token.is_none() || stored("refresh_token")? == commit.loaded_grant))
 }

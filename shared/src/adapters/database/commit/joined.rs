@@ -28,6 +28,7 @@ macro_rules! rows {
             spent BIGINT PATH '$.spent' ERROR ON ERROR, \
             loaded_expiry DATETIME(6) PATH '$.loaded_expiry' ERROR ON ERROR, \
             loaded_token VARCHAR(64) PATH '$.loaded_token' ERROR ON ERROR, \
+            loaded_grant VARCHAR(64) PATH '$.loaded_grant' ERROR ON ERROR, \
             access_token ",
             $secret,
             " PATH '$.access_token' ERROR ON ERROR, \
@@ -47,19 +48,35 @@ macro_rules! rows {
     };
 }
 
+/// Whether the row of the platform's table is as it was loaded.
+macro_rules! fence {
+    () => {
+        " AND (theirs.accessTokenExpiryAt = new.loaded_expiry OR new.loaded_expiry IS NULL AND (\
+            theirs.accessTokenExpiryAt IS NULL OR theirs.accessTokenExpiryAt < '1970-01-02 00:00:00')) \
+          AND SHA2(CONVERT(theirs.accessToken USING utf8mb4), 256) <=> new.loaded_token"
+    };
+}
+
 macro_rules! update {
-    ($secret:literal, $more:literal) => {
+    ($secret:literal) => {
         update!(
             $secret,
-            $more,
+            "",
             " AND ours.generation = new.spent",
-            " AND (theirs.accessTokenExpiryAt = new.loaded_expiry OR new.loaded_expiry IS NULL AND (\
-                theirs.accessTokenExpiryAt IS NULL OR theirs.accessTokenExpiryAt < '1970-01-02 00:00:00')) \
-              AND SHA2(CONVERT(theirs.accessToken USING utf8mb4), 256) <=> new.loaded_token",
+            fence!(),
             "new.spent + 1"
         )
     };
-    ($secret:literal, $more:literal, $if_ours:literal, $if_theirs:literal, $generation:literal) => {
+    ($secret:literal, with_grant) => {
+        update!(
+            $secret,
+            ", theirs.refreshToken = new.refresh_token",
+            " AND ours.generation = new.spent",
+            concat!(fence!(), " AND SHA2(CONVERT(theirs.refreshToken USING utf8mb4), 256) <=> new.loaded_grant"),
+            "new.spent + 1"
+        )
+    };
+    ($secret:literal, $more:literal, $if_ours:literal, $if_theirs:expr, $generation:literal) => {
         concat!(
             "UPDATE ",
             rows!($secret),
@@ -85,10 +102,10 @@ macro_rules! update {
     };
 }
 
-const UPDATE: &str = update!("VARCHAR(2000)", "");
-const WITH_GRANT: &str = update!("VARCHAR(2000)", ", theirs.refreshToken = new.refresh_token");
-const UPDATE_LONG: &str = update!("LONGTEXT", "");
-const WITH_LONG_GRANT: &str = update!("LONGTEXT", ", theirs.refreshToken = new.refresh_token");
+const UPDATE: &str = update!("VARCHAR(2000)");
+const WITH_GRANT: &str = update!("VARCHAR(2000)", with_grant);
+const UPDATE_LONG: &str = update!("LONGTEXT");
+const WITH_LONG_GRANT: &str = update!("LONGTEXT", with_grant);
 /// Whatever stands there: for tests that want to see the preconditions missed.
 const UNFENCED: &str = update!("LONGTEXT", "", "", "", "ours.generation + 1");
 const UNFENCED_WITH_GRANT: &str =
@@ -187,6 +204,7 @@ impl Database {
             }
             for (name, text) in [
                 ("loaded_token", &commit.loaded_token),
+                ("loaded_grant", &commit.loaded_grant),
                 ("refresh_token_fingerprint", &commit.refresh_token_fingerprint),
             ] {
                 if let Some(text) = text {

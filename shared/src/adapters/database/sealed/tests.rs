@@ -64,11 +64,13 @@ fn token(loaded: Result<LoadedConnection, StoreError>) -> String {
 }
 
 async fn commit(database: &Database, id: i64, token: &str) {
+    let loaded = load(database, id).await.ok().unwrap();
     let commit = Commit {
         connection_id: ConnectionId(id),
         spent: Generation::FIRST,
         loaded_expiry: None,
-        loaded_token: load(database, id).await.ok().unwrap().stored_token,
+        loaded_token: loaded.stored_token,
+        loaded_grant: loaded.stored_grant,
         access_token: Secret::new(token),
         generated_at: DateTime::UNIX_EPOCH + TimeDelta::days(20_000),
         expires_at: Some(DateTime::UNIX_EPOCH + TimeDelta::days(20_001)),

@@ -12,7 +12,7 @@ use freshet_shared::adapters::redis::rate_limiter::RedisRateLimiter;
 use freshet_shared::adapters::redis::{RedisCache, RedisSettings};
 use freshet_shared::domain::limits::Rate;
 use freshet_shared::domain::secret::Secret;
-use freshet_shared::ports::rate_limiter::{RateLimiter, Taken};
+use freshet_shared::ports::rate_limiter::{Queue, RateLimiter, Refused, Taken};
 use freshet_tests::isolation::TestKeys;
 use freshet_tests::services::Redis;
 use freshet_tests::waiting::eventually;
@@ -160,9 +160,10 @@ async fn what_several_workers_put_off_has_one_queue_and_each_alone_has_one_while
         Worker::connect(&redis.url(), "", COMMAND_TIMEOUT)?,
         Worker::connect(&redis.url(), "", COMMAND_TIMEOUT)?,
     ];
-    let turn = async |worker: &Worker| worker.limiter.turn("fynd", &rate, HOUR / 2, LONGEST).await;
+    let queue = |provider| Queue { provider, refused: Refused::IsPutOff };
+    let turn = async |worker: &Worker| worker.limiter.turn(queue("fynd"), &rate, HOUR / 2, LONGEST).await;
     eventually("Redis gives turns", Duration::from_secs(30), async || {
-        let turn = workers[0].limiter.turn("somebody else", &rate, HOUR / 2, LONGEST).await;
+        let turn = workers[0].limiter.turn(queue("somebody else"), &rate, HOUR / 2, LONGEST).await;
         ensure!(turn.is_some_and(|turn| turn.lasts == HOUR), "it is {turn:?}");
         Ok(())
     })
@@ -175,10 +176,12 @@ async fn what_several_workers_put_off_has_one_queue_and_each_alone_has_one_while
         ensure!(behind < PATIENT, "a turn that begins in {:?} in place of {hours} h", turn.begins_in);
     }
     assert_eq!(turn(&workers[1]).await, None, "the queue is as long as it may be");
+    let line = Queue { provider: "fynd", refused: Refused::Waits };
+    ensure!(workers[1].limiter.turn(line, &rate, HOUR / 2, LONGEST).await.is_some(), "nobody waits");
     redis.freeze()?;
     // A worker's share of the rate: four hours between two.
     assert_eq!(turn(&workers[1]).await, None, "longer than the longest queue");
-    let alone = workers[1].limiter.turn("fynd", &rate, HOUR / 2, LONGEST * 2).await;
+    let alone = workers[1].limiter.turn(queue("fynd"), &rate, HOUR / 2, LONGEST * 2).await;
     assert_eq!(alone.map(|turn| (turn.begins_in, turn.lasts)), Some((HOUR / 2, HOUR * WORKERS)));
     redis.thaw()?;
     Ok(())

@@ -24,7 +24,7 @@ use freshet_shared::domain::limits::{Limits, Rate};
 use freshet_shared::domain::provider::Provider;
 use freshet_shared::ports::clock::Clock;
 use freshet_shared::ports::randomness::Randomness;
-use freshet_shared::ports::rate_limiter::{RateLimiter, Taken};
+use freshet_shared::ports::rate_limiter::{Queue, RateLimiter, Refused, Taken, Turn};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{Instrument, debug_span, field};
@@ -156,33 +156,49 @@ impl Permits {
     }
 
     async fn take(&self, gate: &Gate, rate: &Rate, deadline: Instant) -> Result<(), Deferral> {
-        let mut place = None;
+        let mut seat = None;
         loop {
-            let mut wait = match self.rate_limiter.take(&gate.provider, rate).await {
+            let refused_for = match self.rate_limiter.take(&gate.provider, rate).await {
                 Taken::Granted => return Ok(()),
                 Taken::Wait(wait) => wait,
             };
-            if place.is_none() {
-                // GCRA names the same wait to all of them, and after it there is one request for the first.
-                let line = gate.line_for_rate();
-                wait = wait.saturating_add(rate.interval().saturating_mul(line.ahead));
-                place = self.seats.try_acquire().ok().map(|seat| (seat, line));
+            let mut wait = Some(refused_for);
+            if seat.is_none() {
+                seat = self.seats.try_acquire().ok();
+                // The rate names the same wait to all of them, and after it there is one request for the first. All who asked at
+                // that moment would ask again and again: each has a turn of its own instead, in a line of all workers.
+                let turn = match seat {
+                    Some(_) => self.turn(gate, Refused::Waits, rate, refused_for, PATIENCE).await,
+                    None => None,
+                };
+                wait = turn.map(|turn| turn.begins_in);
             }
-            let is_in_time = Instant::now().checked_add(wait).is_some_and(|end| end <= deadline);
-            if place.is_none() || !is_in_time {
-                let until = self.turn(&gate.provider, rate, wait).await;
+            let is_in_time = |wait| Instant::now().checked_add(wait).is_some_and(|end| end <= deadline);
+            let Some(wait) = wait.filter(|wait| is_in_time(*wait)) else {
+                let until = self.comes_back(gate, rate, refused_for).await;
                 return Err(Deferral { until, reason: DeferralReason::RateLimited });
-            }
-            // Somebody else may be faster, so it asks again.
+            };
+            // Somebody who has just come may be faster, so it asks again.
             sleep(wait).await;
         }
     }
 
+    async fn turn(
+        &self,
+        gate: &Gate,
+        refused: Refused,
+        rate: &Rate,
+        earliest: Duration,
+        longest: Duration,
+    ) -> Option<Turn> {
+        self.rate_limiter.turn(Queue { provider: &gate.provider, refused }, rate, earliest, longest).await
+    }
+
     /// When a job comes back that the rate refused, at the earliest after `wait`: at its turn behind all that were given, so
     /// that what is put off comes back as the rate allows.
-    async fn turn(&self, provider: &str, rate: &Rate, wait: Duration) -> DateTime<Utc> {
+    async fn comes_back(&self, gate: &Gate, rate: &Rate, wait: Duration) -> DateTime<Utc> {
         let longest = self.settings.longest_spread;
-        let turn = self.rate_limiter.turn(provider, rate, wait, longest.to_std().unwrap_or_default()).await;
+        let turn = self.turn(gate, Refused::IsPutOff, rate, wait, longest.to_std().unwrap_or_default()).await;
         let (begins_in, spread) = turn.map_or((wait, longest), |turn| {
             (turn.begins_in, TimeDelta::from_std(turn.lasts).unwrap_or(longest))
         });

@@ -16,11 +16,35 @@ pub trait RateLimiter: Send + Sync {
     /// it would be until one is granted. It always answers: where the shared state is away, out of a share of our own.
     async fn take(&self, provider: &str, rate: &Rate) -> Taken;
 
-    /// Gives a turn to one that was refused, behind all that were given before to whoever calls this provider, so that what
-    /// all of them put off together comes back as fast as `rate` allows, however many they are. `earliest`: from now until
+    /// Gives a turn to one that was refused, behind all that were given before in this queue to whoever calls this provider,
+    /// so that all of them together ask again as fast as `rate` allows, however many they are. `earliest`: from now until
     /// the first turn at the earliest. `None` where the queue would be longer than `longest` from then on. It always answers,
     /// as [`RateLimiter::take`] does.
-    async fn turn(&self, provider: &str, rate: &Rate, earliest: Duration, longest: Duration) -> Option<Turn>;
+    async fn turn(
+        &self,
+        queue: Queue<'_>,
+        rate: &Rate,
+        earliest: Duration,
+        longest: Duration,
+    ) -> Option<Turn>;
+}
+
+/// Those that were refused by a provider's rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Queue<'a> {
+    /// The provider.
+    pub provider: &'a str,
+    /// Which of them.
+    pub refused: Refused,
+}
+
+/// What becomes of one that was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Refused {
+    /// It waits.
+    Waits,
+    /// It is put off, and comes back by a message of its own.
+    IsPutOff,
 }
 
 /// A turn of one that was refused.

@@ -1,7 +1,6 @@
 //! What stands before one provider in this process.
 
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,23 +19,9 @@ pub(super) struct Gate {
     pub(super) slots: Option<(Arc<Semaphore>, NonZeroU32)>,
     breaker: Mutex<Breaker>,
     queue_for_slots: Mutex<Backlog>,
-    waiting_for_rate: AtomicU32,
     call_takes: Mutex<Option<Duration>>,
     /// When the job comes back that is to be the next probe.
     next_probe: Mutex<Option<DateTime<Utc>>>,
-}
-
-/// A place in the line of the jobs that wait for the rate; given up when it is dropped.
-pub(super) struct Place<'a> {
-    /// How many stood there before.
-    pub(super) ahead: u32,
-    line: &'a AtomicU32,
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.line.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 /// A semaphore holds fewer on machines of 32 bits; nobody has so many calls in flight.
@@ -56,7 +41,6 @@ impl Gate {
             slots,
             breaker: Mutex::new(Breaker::new(settings.breaker)),
             queue_for_slots: Mutex::default(),
-            waiting_for_rate: AtomicU32::new(0),
             call_takes: Mutex::default(),
             next_probe: Mutex::default(),
         }
@@ -96,12 +80,6 @@ impl Gate {
         let mut takes = lock(&self.call_takes);
         // The older, the less it counts: half as much after five more.
         *takes = Some(takes.map_or(elapsed, |takes| (takes * 7 + elapsed) / 8));
-    }
-
-    /// The end of the line of those that wait for the rate.
-    pub(super) fn line_for_rate(&self) -> Place<'_> {
-        let line = &self.waiting_for_rate;
-        Place { ahead: line.fetch_add(1, Ordering::Relaxed), line }
     }
 
     pub(super) fn breaker(&self) -> MutexGuard<'_, Breaker> {

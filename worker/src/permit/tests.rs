@@ -244,6 +244,41 @@ async fn what_two_workers_of_many_defer_comes_back_as_fast_as_the_whole_rate() {
     }
 }
 
+/// As the fleet does it: what was put off comes again with the first scan after its time, of which there is one a second.
+#[tokio::test(start_paused = true)]
+async fn a_backlog_of_two_workers_uses_nearly_all_of_the_rate_and_no_more() {
+    const JOBS: usize = 6_000;
+    let rate = 50;
+    let first = Bench::new(4, Some((rate, 1, 1)), 0);
+    let workers = [Arc::new(first.another_worker()), Arc::new(first)];
+    let clock = workers[0].clock.clone();
+    let (mut due, mut granted) = (vec![clock.now(); JOBS], Vec::new());
+    let mut asking = tokio::task::JoinSet::new();
+    while granted.len() < JOBS {
+        let now = clock.now();
+        let (coming, later): (Vec<_>, Vec<_>) = due.into_iter().partition(|at| *at <= now);
+        due = later;
+        for number in 0..coming.len() {
+            let worker = workers[number % 2].clone();
+            asking.spawn(async move { (worker.acquire().await.map(drop), worker.clock.now()) });
+        }
+        let scan = sleep(Duration::from_secs(1));
+        tokio::pin!(scan);
+        loop {
+            tokio::select! {
+                () = &mut scan => break,
+                Some(ended) = asking.join_next() => match ended.unwrap() {
+                    (Ok(()), at) => granted.push(at),
+                    (Err(deferral), _) => due.push(deferral.until),
+                },
+            }
+        }
+    }
+    let took = (*granted.last().unwrap() - *granted.first().unwrap()).as_seconds_f64();
+    let ideal = JOBS as f64 / f64::from(rate);
+    assert!(took >= ideal * 0.99 && took < ideal * 1.05, "{took} s in place of {ideal} s");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_workers_part_of_the_concurrency_is_never_exceeded() {
     for (workers, concurrency, part) in [(1, 3, 3), (4, 16, 4), (4, 7, 1), (4, 1, 1)] {

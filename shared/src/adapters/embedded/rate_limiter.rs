@@ -8,7 +8,7 @@ use async_trait::async_trait;
 
 use crate::domain::limits::{Gcra, Rate, Turns};
 use crate::ports::clock::Clock;
-use crate::ports::rate_limiter::{RateLimiter, Taken, Turn};
+use crate::ports::rate_limiter::{Queue, RateLimiter, Refused, Taken, Turn};
 
 /// Keeps rates by a clock of its own.
 pub struct InProcessRateLimiter {
@@ -20,7 +20,8 @@ pub struct InProcessRateLimiter {
 #[derive(Default)]
 struct Limit {
     granted: Gcra,
-    refused: Turns,
+    waiting: Turns,
+    put_off: Turns,
 }
 
 impl InProcessRateLimiter {
@@ -41,9 +42,19 @@ impl RateLimiter for InProcessRateLimiter {
         self.limits().entry(provider.to_owned()).or_default().granted.take(rate, self.clock.now())
     }
 
-    async fn turn(&self, provider: &str, rate: &Rate, earliest: Duration, longest: Duration) -> Option<Turn> {
+    async fn turn(
+        &self,
+        queue: Queue<'_>,
+        rate: &Rate,
+        earliest: Duration,
+        longest: Duration,
+    ) -> Option<Turn> {
         let mut limits = self.limits();
-        let turns = &mut limits.entry(provider.to_owned()).or_default().refused;
+        let limit = limits.entry(queue.provider.to_owned()).or_default();
+        let turns = match queue.refused {
+            Refused::Waits => &mut limit.waiting,
+            Refused::IsPutOff => &mut limit.put_off,
+        };
         Turn::next(turns, self.clock.now(), earliest, rate.interval(), longest)
     }
 }
@@ -70,15 +81,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_was_refused_has_a_turn_behind_the_others_of_that_provider() {
+    async fn who_was_refused_has_a_turn_behind_the_others_of_that_queue() {
         let clock = Arc::new(ManualClock::new(DateTime::UNIX_EPOCH));
         let limiter = InProcessRateLimiter::new(clock.clone());
         let rate = Rate::new(1, Duration::from_secs(10), 1).unwrap();
-        let turn = async |provider: &str| {
-            let turn = limiter.turn(provider, &rate, Duration::from_secs(5), Duration::from_secs(30)).await;
+        let turn_of = async |provider: &str, refused| {
+            let queue = Queue { provider, refused };
+            let turn = limiter.turn(queue, &rate, Duration::from_secs(5), Duration::from_secs(30)).await;
             turn.map(|turn| (turn.begins_in.as_secs(), turn.lasts.as_secs()))
         };
+        let turn = async |provider: &str| turn_of(provider, Refused::IsPutOff).await;
         assert_eq!([turn("fynd").await, turn("fynd").await], [Some((5, 10)), Some((15, 10))]);
+        assert_eq!(turn_of("fynd", Refused::Waits).await, Some((5, 10)));
         assert_eq!(turn("very").await, Some((5, 10)));
         assert_eq!([turn("fynd").await, turn("fynd").await], [Some((25, 10)), None]);
         clock.advance(TimeDelta::seconds(12));

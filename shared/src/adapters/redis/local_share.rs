@@ -14,14 +14,14 @@ use governor::{Quota, RateLimiter};
 use tokio::time::Instant;
 
 use crate::domain::limits::{Rate, Taken, Turns};
-use crate::ports::rate_limiter::Turn;
+use crate::ports::rate_limiter::{Queue, Refused, Turn};
 
 /// The shares of one worker.
 pub(super) struct LocalShare {
     workers: NonZeroU32,
     started: Instant,
     limits: Mutex<HashMap<String, Limit>>,
-    turns: Mutex<HashMap<String, Turns>>,
+    turns: Mutex<HashMap<(String, Refused), Turns>>,
 }
 
 struct Limit {
@@ -70,7 +70,7 @@ impl LocalShare {
     /// As far apart as the requests of the share.
     pub(super) fn turn(
         &self,
-        provider: &str,
+        queue: Queue<'_>,
         rate: &Rate,
         earliest: Duration,
         longest: Duration,
@@ -78,7 +78,8 @@ impl LocalShare {
         let since_start = TimeDelta::from_std(self.started.elapsed()).ok()?;
         let now = DateTime::UNIX_EPOCH.checked_add_signed(since_start)?;
         let lasts = rate.share(self.workers).interval();
-        Turn::next(lock(&self.turns).entry(provider.to_owned()).or_default(), now, earliest, lasts, longest)
+        let queue = (queue.provider.to_owned(), queue.refused);
+        Turn::next(lock(&self.turns).entry(queue).or_default(), now, earliest, lasts, longest)
     }
 }
 
@@ -139,7 +140,8 @@ mod tests {
         let share = share_of(4);
         let rate = Rate::new(10, Duration::from_secs(1), 8).unwrap();
         let turn = || {
-            let turn = share.turn("fynd", &rate, Duration::from_millis(50), Duration::from_secs(1));
+            let queue = Queue { provider: "fynd", refused: Refused::Waits };
+            let turn = share.turn(queue, &rate, Duration::from_millis(50), Duration::from_secs(1));
             turn.map(|turn| (turn.begins_in.as_millis(), turn.lasts.as_millis()))
         };
         assert_eq!([turn(), turn(), turn()], [Some((50, 400)), Some((450, 400)), None]);

@@ -12,7 +12,7 @@ use fred::types::Value;
 use tokio::time::Instant;
 
 use crate::domain::limits::Rate;
-use crate::ports::rate_limiter::{RateLimiter, Taken, Turn};
+use crate::ports::rate_limiter::{Queue, RateLimiter, Refused, Taken, Turn};
 
 use super::keys::Keys;
 use super::link::Links;
@@ -75,16 +75,20 @@ impl RedisRateLimiter {
 
     async fn ask_for_turn(
         &self,
-        provider: &str,
+        queue: Queue<'_>,
         rate: &Rate,
         earliest: Duration,
         longest: Duration,
     ) -> Result<Option<Turn>, Problem> {
-        let client = self.links.of_provider(provider).await?;
+        let client = self.links.of_provider(queue.provider).await?;
+        let key = match queue.refused {
+            Refused::Waits => self.keys.line(queue.provider),
+            Refused::IsPutOff => self.keys.turns(queue.provider),
+        };
         let lasts = rate.interval();
         let arguments: Vec<Value> =
             [earliest, lasts, longest].into_iter().map(|span| micros(span).into()).collect();
-        let begins: i64 = self.turn.answer(client, vec![self.keys.turns(provider)], arguments).await?;
+        let begins: i64 = self.turn.answer(client, vec![key], arguments).await?;
         // Less than nothing where the queue is too long.
         let begins_in = u64::try_from(begins).ok().map(Duration::from_micros);
         Ok(begins_in.map(|begins_in| Turn { begins_in, lasts }))
@@ -104,8 +108,14 @@ impl RateLimiter for RedisRateLimiter {
         taken.unwrap_or_else(|| self.share.take(provider, rate))
     }
 
-    async fn turn(&self, provider: &str, rate: &Rate, earliest: Duration, longest: Duration) -> Option<Turn> {
-        let turn = self.shared(self.ask_for_turn(provider, rate, earliest, longest)).await;
-        turn.unwrap_or_else(|| self.share.turn(provider, rate, earliest, longest))
+    async fn turn(
+        &self,
+        queue: Queue<'_>,
+        rate: &Rate,
+        earliest: Duration,
+        longest: Duration,
+    ) -> Option<Turn> {
+        let turn = self.shared(self.ask_for_turn(queue, rate, earliest, longest)).await;
+        turn.unwrap_or_else(|| self.share.turn(queue, rate, earliest, longest))
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use freshet_shared::adapters::embedded::cache::InProcessCache;
-use freshet_shared::domain::connection::{ConnectionId, IdempotencyKey};
+use freshet_shared::domain::connection::{ConnectionId, Generation, IdempotencyKey};
 use freshet_shared::domain::provider::request::ReadyHeader;
 use freshet_shared::ports::cache::{Cache, CacheError, Put, TokenEntry};
 use freshet_shared::ports::clock::Clock;
@@ -102,12 +102,13 @@ impl Cache for Reach {
     async fn replace_details(
         &self,
         connection_id: ConnectionId,
+        generation: Generation,
         operations: &[&str],
         details: &str,
         static_headers: &[ReadyHeader],
     ) -> Result<(), CacheError> {
         self.ask("replace_details", async |cache| {
-            cache.replace_details(connection_id, operations, details, static_headers).await
+            cache.replace_details(connection_id, generation, operations, details, static_headers).await
         })
         .await
     }

@@ -47,7 +47,10 @@ pub async fn renew_details(
     }
     let operations: Vec<&str> = provider.operations().collect();
     let headers = provider.static_headers(input);
-    let replaced = refresher.cache.replace_details(id, &operations, &details(&renewed), &headers).await;
+    let replaced = refresher
+        .cache
+        .replace_details(id, connection.generation, &operations, &details(&renewed), &headers)
+        .await;
     if let Err(error) = replaced {
         tracing::warn!(connection_id = id.0, %error, "cache entries not cleared, and details not cached");
     }

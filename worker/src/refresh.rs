@@ -11,7 +11,7 @@ use freshet_shared::domain::failure::{Failure, FailureClass};
 use freshet_shared::domain::input_fields::InputFields;
 use freshet_shared::domain::lane::Lane;
 use freshet_shared::domain::message::{MessageError, RefreshMessage};
-use freshet_shared::domain::outcome::{Outcome, Skip};
+use freshet_shared::domain::outcome::{Cached, Outcome, Skip};
 use freshet_shared::domain::provider::Provider;
 use freshet_shared::domain::provider::catalogue::Providers;
 use freshet_shared::domain::provider::definition::Rotation;
@@ -35,7 +35,7 @@ use crate::in_flight::Mark;
 use crate::parked::store_kept;
 use crate::parking::settled_or_parked;
 use crate::permit::Permits;
-use crate::repairing::{deferred, overtaken, restore_cache, skipped};
+use crate::repairing::{deferred, overtaken, plan_cache_repair, restore_cache, skipped};
 use crate::storing::store_grant;
 
 /// For what is in nobody's hands but ours: the database is waited for until the process ends.
@@ -218,8 +218,12 @@ async fn attempt(
         // The cache was cleared on the way; a token that is still good has to be readable again. What was loaded before
         // the call may have been replaced during it.
         _ if lane == Lane::Urgent => {
-            // Where it cannot be, the next attempt does it.
-            let _ = restore_cache(refresher, provider, connection.id).await;
+            // Where it cannot be, the next attempt does it; of which there is none where somebody else has stored a token.
+            if let Ok(Some((now, Cached::Failed))) = restore_cache(refresher, provider, connection.id).await
+                && now.generation != connection.generation
+            {
+                plan_cache_repair(refresher, &now, now.generation).await;
+            }
         }
         _ => {}
     }

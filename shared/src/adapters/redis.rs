@@ -25,7 +25,7 @@ use chrono::TimeDelta;
 use fred::types::Value;
 use tracing::{Instrument, debug_span, field};
 
-use crate::domain::connection::{ConnectionId, IdempotencyKey};
+use crate::domain::connection::{ConnectionId, Generation, IdempotencyKey};
 use crate::domain::provider::request::ReadyHeader;
 use crate::domain::secret::Secret;
 use crate::ports::cache::{Cache, CacheError, Put, TokenEntry};
@@ -151,11 +151,13 @@ impl Cache for RedisCache {
     async fn replace_details(
         &self,
         connection_id: ConnectionId,
+        generation: Generation,
         operations: &[&str],
         details: &str,
         static_headers: &[ReadyHeader],
     ) -> Result<(), CacheError> {
         let mut command = self.details("replace", connection_id, details, static_headers);
+        command.put_first(self.keys.generation(connection_id), generation.0.into());
         command.add_key(self.keys.token(connection_id));
         let is_written = |operation| static_headers.iter().any(|header| header.operation == operation);
         for operation in operations.iter().filter(|operation| !is_written(**operation)) {

@@ -16,10 +16,12 @@ pub trait Cache: Send + Sync {
     async fn clear(&self, connection_id: ConnectionId, operations: &[&str]) -> Result<(), CacheError>;
 
     /// Writes `connectionDetail_{connectionId}`, a JSON array, and the headers that need no token. What else
-    /// [`Self::clear`] removes of `operations` is removed in the same step.
+    /// [`Self::clear`] removes of `operations` is removed in the same step, unless it is of a newer generation than this: a
+    /// network may deliver late what was given up long ago.
     async fn replace_details(
         &self,
         connection_id: ConnectionId,
+        generation: Generation,
         operations: &[&str],
         details: &str,
         static_headers: &[ReadyHeader],

@@ -196,8 +196,13 @@ impl<R: AsyncFn(&str) -> Result<Option<Entry>>> Subject<'_, R> {
         let header =
             ReadyHeader { operation: "stock_update".into(), value: Secret::new("fixed"), uses_token: false };
         for _ in 0..2 {
-            let replaced =
-                self.cache.replace_details(ConnectionId(42), &OPERATIONS, "[7]", slice::from_ref(&header));
+            let replaced = self.cache.replace_details(
+                ConnectionId(42),
+                Generation(8),
+                &OPERATIONS,
+                "[7]",
+                slice::from_ref(&header),
+            );
             replaced.await?;
             for key in ["connectionAccessToken_42", "connectionAuthorization_42:order_ship"] {
                 ensure!(self.value(key).await?.is_none(), "{key} is there");
@@ -206,7 +211,11 @@ impl<R: AsyncFn(&str) -> Result<Option<Entry>>> Subject<'_, R> {
             self.holds("connectionAuthorization_42:stock_update", "fixed", None).await?;
         }
         ensure!(self.put(42, 7).await? == Put::Refused, "the generation is remembered");
-        Ok(())
+        // One that was given up, and comes late.
+        ensure!(self.put(42, 9).await? == Put::Written);
+        self.cache.replace_details(ConnectionId(42), Generation(8), &OPERATIONS, "[8]", &[]).await?;
+        self.holds("connectionDetail_42", "[8]", None).await?;
+        self.stands(42, 9).await
     }
 
     async fn a_mark_is_its_holders(&self) -> Result<()> {

@@ -57,6 +57,7 @@ impl Cache for NoCache {
     async fn replace_details(
         &self,
         _: ConnectionId,
+        _: Generation,
         _: &[&str],
         _: &str,
         _: &[ReadyHeader],

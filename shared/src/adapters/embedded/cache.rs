@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use crate::adapters::redis::GENERATION_OUTLIVES_TOKEN;
 use crate::adapters::redis::keys::Keys;
-use crate::domain::connection::{ConnectionId, IdempotencyKey};
+use crate::domain::connection::{ConnectionId, Generation, IdempotencyKey};
 use crate::domain::provider::request::ReadyHeader;
 use crate::ports::cache::{Cache, CacheError, Put, TokenEntry};
 use crate::ports::clock::Clock;
@@ -80,6 +80,12 @@ impl Entries {
         self.by_key.get(key).filter(|entry| entry.stands(now))
     }
 
+    /// Whether the generation that stands there is newer than this.
+    fn has_newer(&self, key: &str, generation: Generation, now: DateTime<Utc>) -> bool {
+        let standing: Option<i64> = self.get(key, now).and_then(|entry| entry.value.parse().ok());
+        standing.is_some_and(|standing| standing > generation.0)
+    }
+
     fn set(&mut self, key: String, value: &str, expires_at: Option<DateTime<Utc>>, now: DateTime<Utc>) {
         if self.by_key.len() >= self.sweep_at {
             self.by_key.retain(|_, entry| entry.stands(now));
@@ -104,11 +110,18 @@ impl Cache for InProcessCache {
     async fn replace_details(
         &self,
         connection_id: ConnectionId,
+        generation: Generation,
         operations: &[&str],
         details: &str,
         static_headers: &[ReadyHeader],
     ) -> Result<(), CacheError> {
-        self.clear(connection_id, operations).await?;
+        let is_newer = {
+            let (now, key) = (self.clock.now(), self.keys.generation(connection_id));
+            self.entries().has_newer(&key, generation, now)
+        };
+        if !is_newer {
+            self.clear(connection_id, operations).await?;
+        }
         self.put_details(connection_id, details, static_headers).await
     }
 
@@ -175,8 +188,7 @@ impl Cache for InProcessCache {
         }
         let mut entries = self.entries();
         let generation = self.keys.generation(id);
-        let standing: Option<i64> = entries.get(&generation, now).and_then(|entry| entry.value.parse().ok());
-        if standing.is_some_and(|standing| standing > entry.generation.0) {
+        if entries.has_newer(&generation, entry.generation, now) {
             return Ok(Put::Refused);
         }
         entries.set(self.keys.token(id), entry.token.expose(), entry.expires_at, now);

@@ -41,12 +41,16 @@ function run.put(keys, arguments)
   return #keys
 end
 
--- Writes entries that stay, and removes others. Keys: those to be written, then those to be removed. Arguments: the values.
+-- Writes entries that stay, and removes others, unless a newer generation was written before.
+--
+-- Keys: generation, those to be written, then those to be removed. Arguments: generation, then the values.
 function run.replace(keys, arguments)
-  for entry = 1, #keys do
+  local standing = tonumber(redis.call('GET', keys[1]))
+  local is_newer = standing and standing > tonumber(arguments[1])
+  for entry = 2, #keys do
     if arguments[entry] then
       redis.call('SET', keys[entry], arguments[entry])
-    else
+    elseif not is_newer then
       redis.call('DEL', keys[entry])
     end
   end

@@ -28,6 +28,12 @@ impl Command {
         Self { name, keys, arguments }
     }
 
+    /// A key and an argument before all others.
+    pub(super) fn put_first(&mut self, key: String, argument: Value) {
+        self.keys.insert(0, key);
+        self.arguments.insert(0, argument);
+    }
+
     pub(super) fn add_key(&mut self, key: String) {
         self.keys.push(key);
     }

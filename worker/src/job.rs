@@ -85,6 +85,9 @@ async fn outcome(
 ) -> Outcome {
     let mut is_again = redelivered;
     loop {
+        // Asked to end, it tries once more: of a pool whose server came back some time ago, connections may be dead that nobody has
+        // used since.
+        let is_last = shutdown.is_cancelled();
         let attempt = AssertUnwindSafe(refresh(refresher, message, is_again)).catch_unwind().await;
         let outcome = match attempt {
             Ok(outcome) => outcome,
@@ -95,13 +98,13 @@ async fn outcome(
             }
         };
         let Outcome::Unavailable { detail } = &outcome else { return outcome };
-        if shutdown.is_cancelled() {
+        if is_last {
             return outcome;
         }
         tracing::warn!(detail, "waiting for the database");
         tokio::select! {
             biased;
-            () = shutdown.cancelled() => return outcome,
+            () = shutdown.cancelled() => {}
             () = refresher.clock.sleep(DATABASE_WAIT) => {}
         }
         is_again = true;

@@ -19,6 +19,7 @@ use freshet_shared::ports::randomness::Randomness;
 use freshet_shared::process::shutdown_on_signal;
 use freshet_shared::telemetry::Telemetry;
 use freshet_shared::telemetry::metrics::names;
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -161,16 +162,35 @@ pub fn schedule(section: &ScanSection) -> anyhow::Result<Schedule> {
     })
 }
 
-/// How long after SIGTERM the page that is being scanned and published is done, the lease given up, and the last spans are sent:
-/// a connection, two statements and the confirms. A scan ends with that page.
+/// How long after SIGTERM the page that is being scanned and published is done, the lease given up, and the last spans are sent.
 pub fn longest_stop(configuration: &Configuration) -> Duration {
+    longest_page(configuration).saturating_add(LONGEST_RESIGNATION).saturating_add(Telemetry::LONGEST_FLUSH)
+}
+
+/// How long the page in hand may take after SIGTERM: a connection, two statements and the confirms. A scan ends with that page.
+fn longest_page(configuration: &Configuration) -> Duration {
     let statements = configuration.database.acquire_timeout.saturating_mul(2);
     // To connect, and for the confirms.
     let broker = configuration.rabbitmq.operation_timeout.saturating_mul(2);
-    statements
-        .saturating_add(broker)
-        .saturating_add(LONGEST_RESIGNATION)
-        .saturating_add(Telemetry::LONGEST_FLUSH)
+    statements.saturating_add(broker)
+}
+
+/// Scans until `shutdown`, and the page in hand for so long after it: a database that stands still would keep the process for
+/// longer than whoever ends it waits.
+async fn scan_until(app: &App, longest_page: Duration, shutdown: &CancellationToken) {
+    let is_late = async {
+        shutdown.cancelled().await;
+        sleep(longest_page).await;
+    };
+    tokio::select! {
+        biased;
+        () = run(&app.scanner, &app.schedule, shutdown) => {}
+        () = is_late => tracing::warn!(
+            after = ?longest_page,
+            "the page in hand is given up: the database or the broker does not answer; what it claimed is found again when its \
+             claims have run out"
+        ),
+    }
 }
 
 /// Says which providers are scanned, and what is missing for the others.
@@ -206,16 +226,20 @@ pub async fn execute(command: Command, configuration: Configuration) -> anyhow::
                 return Ok(ExitCode::SUCCESS);
             };
             let mut app = app?;
-            let _watching = app.watched_by(&monitoring, &shutdown);
+            let watching = app.watched_by(&monitoring, &shutdown);
             announce(&app.scanner.providers);
             // The lease is held until the last scan has ended.
             let over = CancellationToken::new();
             let scanning = async {
-                run(&app.scanner, &app.schedule, &shutdown).await;
+                scan_until(&app, longest_page(&configuration), &shutdown).await;
                 over.cancel();
+                Instant::now()
             };
-            tokio::join!(scanning, campaign(&app.scanner.leadership, &app.campaign, &over));
-            app.database.close().await;
+            let (ended, ()) = tokio::join!(scanning, campaign(&app.scanner.leadership, &app.campaign, &over));
+            // Nobody reads any more what it counts.
+            drop(watching);
+            // The lease and the connections are given up together: a database that stands still takes neither.
+            let _ = timeout_at(ended + LONGEST_RESIGNATION, app.database.close()).await;
             Ok(ExitCode::SUCCESS)
         }
         Command::Once { lane } => {

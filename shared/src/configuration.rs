@@ -229,6 +229,7 @@ impl Configuration {
         self.monitoring.check()?;
         let times = [
             ("database.acquire_timeout", self.database.acquire_timeout),
+            ("database.statement_timeout", self.database.statement_timeout),
             ("rabbitmq.operation_timeout", self.rabbitmq.operation_timeout),
             ("redis.command_timeout", self.redis.command_timeout),
             ("rabbitmq.give_up_after", self.rabbitmq.give_up_after),
@@ -407,7 +408,7 @@ lifetime = { fixed = "1h" }
 
     #[test]
     fn wrong_configuration_is_refused_by_name_and_without_its_value() {
-        let cases: [(&[(&str, &str)], &str); 38] = [
+        let cases: [(&[(&str, &str)], &str); 39] = [
             (&[("FRESHET_WORKER__CONCURENCY", "7")], "worker"),
             (&[("FRESHET_WORKR__CONCURRENCY", "7")], "workr"),
             (&[("FRESHET_WORKER__CONCURRENCY", "s3cret")], "worker.concurrency"),
@@ -436,6 +437,7 @@ lifetime = { fixed = "1h" }
             (&[("FRESHET_REDIS__COMMAND_TIMEOUT", "0s")], "redis.command_timeout"),
             (&[("FRESHET_REDIS__CHECK_EVERY", "0s")], "redis.check_every"),
             (&[("FRESHET_DATABASE__ACQUIRE_TIMEOUT", "0s")], "database.acquire_timeout"),
+            (&[("FRESHET_DATABASE__STATEMENT_TIMEOUT", "0s")], "database.statement_timeout"),
             (&[("FRESHET_RABBITMQ__OPERATION_TIMEOUT", "0s")], "rabbitmq.operation_timeout"),
             (&[("FRESHET_LIMITS__WORKERS", "0")], "limits.workers"),
             (&[("FRESHET_LIMITS__WORKERS", "1001")], "limits.workers"),

@@ -36,6 +36,7 @@ mod queue;
 mod retry;
 mod sealing;
 mod servers;
+mod silent_database;
 mod throttling;
 mod tracing;
 mod upgrade;

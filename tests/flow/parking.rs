@@ -1,5 +1,7 @@
 //! A rotated token whose database went away: it is parked before the process ends, and stored by whoever comes next.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use freshet_shared::adapters::rabbitmq::{DEAD_LETTER_QUEUE, PARKED_QUEUE};
 use freshet_shared::domain::lane::Lane;
@@ -15,6 +17,8 @@ use serde_json::json;
 
 const CLIENT: &str = "client";
 const SECRET: &str = "client secret";
+/// Of its workers; in the middle of it they park what the database did not take.
+const GRACE: Duration = Duration::from_secs(20);
 
 /// A fleet on a database of the test's own, with one connection whose refresh token rotates, and keys.
 struct Scene {
@@ -42,7 +46,7 @@ impl Scene {
         let mut scene = Self { model, defined, server, keys: TestFolder::create()? };
         scene.give_key("k1").await?;
         let environment = &mut scene.defined.fleet.environment;
-        environment.insert("FRESHET_WORKER__SHUTDOWN_GRACE".into(), "20s".into());
+        environment.insert("FRESHET_WORKER__SHUTDOWN_GRACE".into(), format!("{}s", GRACE.as_secs()));
         environment.insert("FRESHET_DATABASE__ACQUIRE_TIMEOUT".into(), "1s".into());
         Ok(scene)
     }
@@ -68,7 +72,14 @@ impl Scene {
 
     /// A worker whose database is killed while the provider is at it.
     async fn kill_the_database(&mut self) -> Result<Process> {
-        self.model.script("1", [Fault::none().after(std::time::Duration::from_secs(3))]);
+        let worker = self.until_asked().await?;
+        self.server.kill()?;
+        Ok(worker)
+    }
+
+    /// A worker whose provider is at it.
+    async fn until_asked(&self) -> Result<Process> {
+        self.model.script("1", [Fault::none().after(Duration::from_secs(3))]);
         let published = self.defined.fleet.scan(Lane::Urgent).await?.published;
         ensure!(published == 1, "{published} messages");
         let worker =
@@ -78,7 +89,6 @@ impl Scene {
             Ok(())
         })
         .await?;
-        self.server.kill()?;
         Ok(worker)
     }
 
@@ -154,6 +164,75 @@ async fn a_granted_token_waits_for_a_database_that_comes_back() -> Result<()> {
         "it was asked once, and nothing is parked"
     );
     scene.refreshes_with_this_very_token().await?;
+    scene.dissolve().await
+}
+
+#[tokio::test]
+async fn an_answer_whose_database_stands_still_is_parked_in_time_and_stored_once() -> Result<()> {
+    let mut scene = Scene::set().await?;
+    scene.defined.fleet.environment.insert("FRESHET_TELEMETRY__FILTER".into(), "info".into());
+    let worker = scene.until_asked().await?;
+    // Its connections stay open, and nobody answers.
+    scene.server.freeze()?;
+    worker.signal(Signal::SIGTERM)?;
+    let ended = worker.ended(PATIENCE).await?.with_code(0)?;
+    assert!(ended.took < GRACE, "it took {:?}:\n{}", ended.took, ended.stderr);
+    assert!(ended.stderr.contains("the answer waits in its queue"), "{}", ended.stderr);
+    assert_eq!(scene.parked().await?, 1);
+
+    scene.server.thaw()?;
+    let next = scene.defined.fleet.worker().await?;
+    scene.until_stored().await?;
+    next.stop().await?;
+    assert_eq!((scene.model.calls("1"), scene.model.grants("1")), (1, 1), "it was asked once");
+    scene.refreshes_with_this_very_token().await?;
+    scene.dissolve().await
+}
+
+/// A server that goes on does what it finds on its connections, also what nobody waits for any more.
+#[cfg(feature = "failpoints")]
+#[tokio::test]
+async fn a_call_that_was_given_up_because_nobody_wrote_it_down_is_not_written_down_later() -> Result<()> {
+    use freshet_shared::failpoints::{Point, VARIABLE};
+
+    const LIMIT: Duration = Duration::from_secs(1);
+    /// So many go before, that each of the worker's connections to the database knows the statement, and sends it at once.
+    const BEFORE: i64 = 24;
+    let mut scene = Scene::set().await?;
+    for id in 2..=BEFORE + 1 {
+        let refresh_token = scene.model.authorise(&id.to_string(), CLIENT);
+        let input = json!({"client_id": CLIENT, "client_secret": SECRET});
+        scene.defined.add(id, &input, Some(&refresh_token)).await?;
+    }
+    let environment = &mut scene.defined.fleet.environment;
+    environment.insert("FRESHET_DATABASE__STATEMENT_TIMEOUT".into(), format!("{}s", LIMIT.as_secs()));
+    environment.insert("FRESHET_WORKER__CONCURRENCY".into(), "1".into());
+    let held = scene.keys.path().join("held");
+    assert_eq!(scene.defined.fleet.scan(Lane::Urgent).await?.published, BEFORE as u64 + 1);
+    let order = format!("{}=hold:{}@{}", Point::BeforeLease.as_str(), held.display(), BEFORE + 1);
+    let mut worker = Binary::new("worker")?
+        .arguments(["run"])
+        .variables(&scene.defined.fleet.environment)
+        .variable(VARIABLE, order)
+        .start()?;
+    eventually("it has loaded the last connection", PATIENCE, async || {
+        ensure!(held.exists(), "the worker says:\n{}", worker.stderr());
+        Ok(())
+    })
+    .await?;
+    scene.server.freeze()?;
+    std::fs::remove_file(&held)?;
+    worker.until_it_says("no answer within 1s", PATIENCE).await?;
+    worker.signal(Signal::SIGKILL)?;
+    // It is meant for so long, whoever lives or dies.
+    tokio::time::sleep(2 * LIMIT).await;
+    scene.server.thaw()?;
+
+    assert_eq!(scene.defined.fleet.work_off(1).await?[0].outcome.as_str(), "refreshed");
+    for id in 1..=BEFORE + 1 {
+        let account = id.to_string();
+        assert_eq!((scene.model.calls(&account), scene.model.grants(&account)), (1, 1), "connection {id}");
+    }
     scene.dissolve().await
 }
 

@@ -29,6 +29,7 @@ use freshet_shared::ports::store::RefreshStore;
 use freshet_shared::process::shutdown_on_signal;
 use freshet_shared::telemetry::Telemetry;
 use freshet_shared::telemetry::metrics::names;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::arguments::Command;
@@ -43,6 +44,10 @@ use crate::working::{Sources, work};
 
 /// A mark outlives the calls by this much, so that it covers the commit too.
 const MARK_BEYOND_CALLS: Duration = Duration::from_secs(30);
+
+/// A statement of a refresh's that has no answer by then is asked again, or its answer parked: so that within the time in which an
+/// answer is stored the database is asked twice, and a process that ends learns in time that it stands still.
+const LONGEST_STATEMENT: Duration = Duration::from_secs(10);
 
 /// The purpose of the session that brings messages.
 const CONSUME: &str = "consume";
@@ -118,7 +123,10 @@ impl App {
             warn_of_unparked(&providers);
         }
         let parking = Arc::new(broker.parking(sealing.clone()));
-        let database = Database::open(url, &configuration.database).await?.with_sealing(sealing);
+        let database = Database::open(url, &configuration.database)
+            .await?
+            .answering_within(LONGEST_STATEMENT)
+            .with_sealing(sealing);
         anyhow::ensure!(
             is_current(&database).await.context("the database's version cannot be read")?,
             "the database is not migrated to this version: run `freshet migrate`"
@@ -189,9 +197,10 @@ impl App {
             Warming { leases: Arc::new(self.database.clone()), check_every: self.check_cache_every };
         let working = Box::pin(work(&self.refresher, sources, &warming, self.settings, observer, &shutdown));
         let (report, grace_left) = with_grace_left(working, grace, &shutdown).await;
+        let ends = Instant::now() + grace_left;
         events.flush(grace_left).await;
-        self.cache.close().await;
-        self.database.close().await;
+        // A database that stands still keeps nobody beyond the grace period: what it did not take is parked, or comes again.
+        let (_, ()) = tokio::join!(timeout_at(ends, self.database.close()), self.cache.close());
         Ok(report?)
     }
 }

@@ -14,10 +14,12 @@ mod failure;
 mod kept_answer;
 mod lease;
 mod load;
+mod pool;
 mod release;
 mod round_trip;
 mod scan;
 mod sealed;
+mod server_clock;
 mod settled;
 mod span;
 pub mod table;
@@ -26,6 +28,7 @@ mod value;
 mod watch;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sea_orm::{DatabaseConnection, DbBackend};
 
@@ -38,10 +41,11 @@ use crate::ports::clock::Clock;
 /// The store. Cheap to clone; clones share the pool.
 #[derive(Clone)]
 pub struct Database {
-    connection: DatabaseConnection,
+    connection: pool::Pool,
     backend: DbBackend,
     sealing: Option<Arc<Sealing>>,
     clock: Option<Arc<dyn Clock>>,
+    server_clock: Arc<server_clock::ServerClock>,
     round_trips: Option<Arc<dyn RoundTrips>>,
     reads: Arc<load::Reads>,
     commits: Arc<commit::Commits>,
@@ -76,7 +80,15 @@ impl Database {
         }
     }
 
-    /// The pool itself, for migrations.
+    /// Gives up a statement that has no answer after this time, where it would wait for longer: for who has to ask again sooner.
+    /// What looks at the whole fleet may take its time.
+    #[must_use]
+    pub fn answering_within(self, longest: Duration) -> Self {
+        // What gathers for one round trip waits for the same time.
+        Self { connection: self.connection.clone().sooner(longest), ..self }.gathering_anew()
+    }
+
+    /// The pool itself, for migrations: its statements may take as long as they like.
     pub fn connection(&self) -> &DatabaseConnection {
         &self.connection
     }

@@ -29,6 +29,9 @@ pub struct DatabaseSection {
     /// How long a statement waits for a connection of the pool.
     #[serde(with = "humantime_serde")]
     pub acquire_timeout: Duration,
+    /// How long a statement waits for its answer, its connection included.
+    #[serde(with = "humantime_serde")]
+    pub statement_timeout: Duration,
 }
 
 impl DatabaseSection {

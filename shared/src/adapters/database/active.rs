@@ -39,7 +39,8 @@ impl Database {
         if let Some(after) = after {
             select.and_where(key().gt(after.0));
         }
-        let rows = self.connection.query_all(&select).await.map_err(during(OPERATION))?;
+        // Of a provider with few connections a page is looked for among all of them.
+        let rows = self.connection.patiently().query_all(&select).await.map_err(during(OPERATION))?;
         rows.iter().map(|row| id(row, "id").map(ConnectionId).map_err(during(OPERATION))).collect()
     }
 }

@@ -2,6 +2,9 @@
 //!
 //! Each row carries its own preconditions, and whoever matches it holds the lease. All its times are the database's, for
 //! workers' clocks differ. Repeating it only moves them, so that a reply of the database's may be lost. Who is not told so has nothing to send.
+//!
+//! A statement without an answer is given up, and a server that stood still would do it when it goes on: a call would stand there
+//! that nobody sends, and its refresh token would be taken for spent. So each says by when it has to be done.
 
 mod alone;
 
@@ -12,7 +15,7 @@ use serde_json::json;
 
 use super::Database;
 use super::error::{during, given_up};
-use super::together::{MOST, RARE_FLIGHTS, Writing, places, write_all};
+use super::together::{MOST, RARE_FLIGHTS, Writing, places, time, write_all};
 use crate::adapters::grouping::Grouping;
 use crate::ports::store::{Attempt, StoreError};
 
@@ -42,7 +45,8 @@ macro_rules! with_rows {
                 lease_us BIGINT PATH '$.lease_us' ERROR ON ERROR, \
                 unknown_us BIGINT PATH '$.unknown_us' ERROR ON ERROR, \
                 passes BIGINT PATH '$.passes' ERROR ON ERROR, \
-                spent VARCHAR(255) PATH '$.spent' ERROR ON ERROR\
+                spent VARCHAR(255) PATH '$.spent' ERROR ON ERROR, \
+                latest DATETIME(6) PATH '$.latest' ERROR ON ERROR\
             )) AS new \
             JOIN token_refresh AS ours ON ours.connection_id = new.id AND ours.generation = new.generation ",
             $after
@@ -53,7 +57,8 @@ macro_rules! with_rows {
 /// Compared byte by byte: the collations of the row and of the parameter may differ.
 const UPDATE: &str = with_rows!(
     "UPDATE",
-    "AND CAST(ours.state AS BINARY) = CAST(new.loaded_state AS BINARY) AND (\
+    "AND (new.latest IS NULL OR UTC_TIMESTAMP(6) <= new.latest) \
+     AND CAST(ours.state AS BINARY) = CAST(new.loaded_state AS BINARY) AND (\
         CAST(ours.attempt_id AS BINARY) = CAST(new.attempt AS BINARY) OR \
         CAST(ours.attempt_id AS BINARY) <=> CAST(new.loaded_attempt AS BINARY) \
             AND (new.passes = 1 OR ours.lease_until IS NULL OR ours.lease_until <= UTC_TIMESTAMP(6))) \
@@ -98,6 +103,7 @@ impl Database {
     }
 
     async fn open_joined(&self, attempts: &[&Attempt]) -> Result<Vec<bool>, DbErr> {
+        let latest = self.connection.limit().and_then(|limit| self.server_clock.later(limit)).map(time);
         let row = |attempt: &&Attempt| {
             json!({
                 "id": attempt.connection_id.0,
@@ -110,6 +116,7 @@ impl Database {
                 "unknown_us": attempt.unknown_for.num_microseconds(),
                 "passes": i64::from(attempt.passes),
                 "spent": attempt.grant,
+                "latest": latest,
             })
         };
         let rows: serde_json::Value = attempts.iter().map(row).collect();

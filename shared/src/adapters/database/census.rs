@@ -38,7 +38,7 @@ impl CensusStore for Database {
             .and_where(Expr::col((Connection::Table, Connection::IsActive)).eq("active"))
             .and_where(has_channel(integration_type))
             .to_owned();
-        let Some(row) = self.connection.query_one(&statement).await.map_err(&operation)? else {
+        let Some(row) = self.connection.patiently().query_one(&statement).await.map_err(&operation)? else {
             return Ok(Census::default());
         };
         let count = |name: &str| {
@@ -60,7 +60,7 @@ impl CensusStore for Database {
     ) -> Result<Vec<Standing>, StoreError> {
         let operation = during("count connections by their expiry");
         let statement = self.expiring_statement(integration_type, span);
-        let rows = self.connection.query_all(&statement).await.map_err(&operation)?;
+        let rows = self.connection.patiently().query_all(&statement).await.map_err(&operation)?;
         let read = |row: &QueryResult| {
             let state: Option<String> = row.try_get("", "state")?;
             let class: Option<String> = row.try_get("", "failure_class")?;
@@ -94,7 +94,7 @@ impl CensusStore for Database {
             .and_where(expiry().lte(self.moment(now)))
             .and_where(has_channel(integration_type))
             .to_owned();
-        let rows = self.connection.query_all(&statement).await.map_err(&operation)?;
+        let rows = self.connection.patiently().query_all(&statement).await.map_err(&operation)?;
         rows.iter().map(|row| id(row, "id").map(ConnectionId).map_err(&operation)).collect()
     }
 }

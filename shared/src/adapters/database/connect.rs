@@ -9,6 +9,7 @@ use sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
 
 use super::Database;
 use super::error::during;
+use super::pool::{Pool, Silence};
 use crate::configuration::DatabaseSection;
 use crate::domain::secret::Secret;
 use crate::persistence::{Patience, persist};
@@ -20,7 +21,7 @@ pub struct DatabaseSettings {
     pub url: Secret,
     /// Connections at most. SQLite gets one: its writers would only wait for each other.
     pub max_connections: u32,
-    /// How long a statement waits for a connection.
+    /// How long a statement waits for a connection, as part of the time in which it has to be answered.
     pub acquire_timeout: Duration,
 }
 
@@ -37,7 +38,7 @@ const START_PATIENCE: Patience =
     Patience::within(Duration::from_millis(200), Duration::from_secs(5), Duration::from_secs(60));
 
 impl Database {
-    /// Opens the pool, patiently: a database that restarts is waited for.
+    /// Opens the pool, patiently: a database that restarts is waited for. A statement that is not answered in time is given up.
     ///
     /// # Errors
     /// As for [`Self::connect`].
@@ -47,16 +48,17 @@ impl Database {
             max_connections: section.max_connections,
             acquire_timeout: section.acquire_timeout,
         };
-        persist(
+        let database = persist(
             START_PATIENCE,
             || Self::connect(settings()),
             |error| matches!(error, StoreError::Unavailable { .. }),
             |error, wait| tracing::warn!(%error, ?wait, "waiting for the database"),
         )
-        .await
+        .await?;
+        Ok(Self { connection: database.connection.limited(section.statement_timeout), ..database })
     }
 
-    /// Opens the pool and makes sure that the server answers.
+    /// Opens the pool and makes sure that the server answers. Statements may take as long as they like.
     ///
     /// # Errors
     /// If the URL is of no known kind, or the server does not answer or let us in.
@@ -87,7 +89,14 @@ impl Database {
                 .synchronous(SqliteSynchronous::Normal)
                 .busy_timeout(Duration::from_secs(5))
         });
-        options.map_sqlx_mysql_pool_opts(|pool| {
+        let silence = Arc::<Silence>::default();
+        let heard = silence.clone();
+        options.map_sqlx_mysql_pool_opts(move |pool| {
+            let heard = heard.clone();
+            let pool = pool.before_acquire(move |connection, idle| {
+                let heard = heard.clone();
+                Box::pin(async move { Ok(heard.is_well(connection, idle.idle_for).await) })
+            });
             pool.after_connect(|connection, _| {
                 Box::pin(async move {
                     connection.execute(MYSQL_SESSION).await?;
@@ -100,10 +109,11 @@ impl Database {
         let backend = connection.get_database_backend();
         debug_assert_eq!(backend == DbBackend::Sqlite, is_sqlite);
         Ok(Self {
-            connection,
+            connection: Pool::of(connection, silence),
             backend,
             sealing: None,
             clock: None,
+            server_clock: Arc::default(),
             round_trips: None,
             reads: Arc::default(),
             commits: Arc::default(),
@@ -113,9 +123,8 @@ impl Database {
         })
     }
 
-    /// Ends all connections after their statement.
+    /// Ends all connections after their statement. A server that does not answer is not waited for.
     pub async fn close(&self) {
-        // A pool that is closed already has nothing to say that anybody could act on.
-        let _ = self.connection.clone().close().await;
+        self.connection.close().await;
     }
 }

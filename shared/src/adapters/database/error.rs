@@ -1,5 +1,9 @@
 //! The driver's errors, classified. Its words are shown only where they can hold no value of ours.
 
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
 use sea_orm::{DbErr, RuntimeErr};
 
 use crate::ports::store::StoreError;
@@ -53,6 +57,12 @@ pub(super) fn given_up(operation: &'static str) -> StoreError {
     StoreError::Unavailable { operation, problem: "the statement was given up".into() }
 }
 
+/// Nobody knows whether the server did what it was asked, or does it later.
+pub(super) fn no_answer(limit: Duration) -> DbErr {
+    let error = io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {limit:?}"));
+    DbErr::Exec(RuntimeErr::SqlxError(Arc::new(sqlx::Error::Io(error))))
+}
+
 fn classify(operation: &'static str, error: &DbErr) -> StoreError {
     let unavailable = |problem: String| StoreError::Unavailable { operation, problem };
     match error {
@@ -78,6 +88,7 @@ fn classify(operation: &'static str, error: &DbErr) -> StoreError {
             sqlx::Error::PoolTimedOut => unavailable(
                 "no connection of the pool came free in time: raise database.max_connections, or see what holds them".into(),
             ),
+            sqlx::Error::Io(error) if error.kind() == io::ErrorKind::TimedOut => unavailable(error.to_string()),
             sqlx::Error::Io(error) => unavailable(format!("no connection: {error}")),
             sqlx::Error::Tls(_) => unavailable("no TLS connection: check the server's certificate".into()),
             other => unavailable(kind(other).into()),

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::sea_query::{Alias, Expr, ExprTrait, Query, SelectStatement};
 use sea_orm::{ConnectionTrait, DbErr, QueryResult};
+use tokio::time::Instant;
 
 use super::Database;
 use super::asked;
@@ -179,8 +180,13 @@ impl Database {
         ids: &[ConnectionId],
     ) -> Vec<Result<Option<LoadedConnection>, StoreError>> {
         let statement = self.load_statement(provider, integration_type, ids);
+        let asked_at = Instant::now();
         match self.connection.query_all(&statement).await.map_err(during(LOAD)) {
             Ok(rows) => {
+                let said = rows.first().and_then(|row| row.try_get::<DateTime<Utc>>("", "database_now").ok());
+                if let Some(said) = said {
+                    self.server_clock.note(said, asked_at);
+                }
                 let mut answers: Vec<_> = ids.iter().map(|_| Ok(None)).collect();
                 for row in &rows {
                     if let Some((place, id)) = place_of(row, ids)

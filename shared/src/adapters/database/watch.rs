@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::{Cond, Expr, ExprTrait, Func, Order, Query};
-use sea_orm::{ConnectionTrait, DbErr, QueryResult, TransactionTrait, Value};
+use sea_orm::{ConnectionTrait, DbErr, QueryResult, Value};
 
 use super::Database;
 use super::error::during;
@@ -88,7 +88,7 @@ impl Database {
     }
 
     async fn update_notes(&self, notes: &[WatchNote]) -> Result<(), DbErr> {
-        let transaction = self.connection.begin().await?;
+        let transaction = self.connection.open_transaction().await?;
         for note in notes {
             let generation = note.generation.unwrap_or(Generation::FIRST);
             let statement = Query::update()

@@ -1,6 +1,6 @@
 //! Many failures in one transaction: the companion rows in one statement, their history in another.
 
-use sea_orm::{ConnectionTrait, DbErr, TransactionTrait};
+use sea_orm::{ConnectionTrait, DbErr};
 use serde_json::json;
 
 use super::super::Database;
@@ -112,7 +112,7 @@ impl Database {
             Some((false, true)) => WITH_STANDING_AND_ANSWER,
             Some((false, false)) | None => WITH_STANDING,
         };
-        let transaction = self.connection.begin().await?;
+        let transaction = self.connection.open_transaction().await?;
         let updated = transaction.execute_raw(self.with_rows(update, &rows)).await?.rows_affected();
         let found = if updated == records.len() as u64 {
             vec![true; records.len()]

@@ -130,7 +130,7 @@ impl Deed {
                 return Ok(());
             }
             Self::Network => {
-                done.events.extend(disturb(stage, cast).await?);
+                done.events.extend(disturb(stage, cast, arguments).await?);
                 return Ok(());
             }
         };
@@ -142,17 +142,27 @@ impl Deed {
 /// What a worker and a producer speak to.
 const OF_WORKERS: &[Part] = &[Part::Database, Part::Broker, Part::Cache, Part::Provider];
 const OF_PRODUCERS: &[Part] = &[Part::Database, Part::Broker];
-const MODES: [Mode; 4] =
-    [Mode::Slow(Duration::from_millis(200)), Mode::Reset, Mode::HalfOpen, Mode::BlackHole];
+/// Whoever looks at the clock while it waits gets over a connection on which nothing ever comes again: here that are heartbeats
+/// of 2 s with the broker, 4 s without an answer of the cache, and 2 s for a call.
+// Of the database it cannot be asked before its round trips have an end, too.
+const MODES: [Mode; 5] =
+    [Mode::Slow(Duration::from_millis(200)), Mode::Reset, Mode::HalfOpen, Mode::BlackHole, Mode::Gone];
+
+/// What the network to this part may be like.
+fn modes_of(part: Part) -> Vec<Mode> {
+    let is_bounded = part != Part::Database;
+    MODES.into_iter().filter(|mode| is_bounded || *mode != Mode::Gone).collect()
+}
 
 /// Something is wrong for seconds between one process, or all of a kind, and one of those they speak to.
-async fn disturb(stage: &Stage, cast: &Cast) -> Result<Vec<Event>> {
+async fn disturb(stage: &Stage, cast: &Cast, arguments: &Arguments) -> Result<Vec<Event>> {
     let from = now();
     let (company, parts) = match stage.draw(4) {
         0 => (&cast.producers, OF_PRODUCERS),
         _ => (&cast.workers, OF_WORKERS),
     };
-    let (part, mode) = (stage.one_of(parts)?, stage.one_of(&MODES)?);
+    let part = stage.one_of(parts)?;
+    let mode = stage.one_of(&modes_of(part))?;
     let all = company.troupe.places_without(&[]);
     let places = if stage.draw(2) == 0 { vec![stage.one_of(&all)?] } else { all };
     let mut hit = Vec::new();
@@ -163,5 +173,24 @@ async fn disturb(stage: &Stage, cast: &Cast) -> Result<Vec<Event>> {
     for place in places {
         company.troupe.disturb(place, part, Mode::Open).context("the network cannot be mended")?;
     }
-    Ok(hit.into_iter().map(|who| Event::since(from, What::CutOff(part), company.whom(who))).collect())
+    let (latency, patience) =
+        (Duration::from_millis(arguments.latency), Duration::from_secs(arguments.call_seconds));
+    let what = What::of_network(part, mode, latency, patience);
+    Ok(hit.into_iter().map(|who| Event::since(from, what, company.whom(who))).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_network_to_a_part_that_may_wait_for_ever_is_never_gone_for_good() {
+        for (part, is_gone) in
+            [(Part::Database, false), (Part::Broker, true), (Part::Cache, true), (Part::Provider, true)]
+        {
+            let modes = modes_of(part);
+            assert_eq!(modes.contains(&Mode::Gone), is_gone, "{part:?}");
+            assert!(modes.contains(&Mode::BlackHole), "{part:?}");
+        }
+    }
 }

@@ -1,15 +1,20 @@
 //! What was done to whom, and when: what a second call is explained by.
 
 use std::fmt;
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use freshet_tests::fleet::now;
 
 use crate::network::Part;
+use crate::proxy::Mode;
 
 /// A server that was killed, a network that failed, or a process's sleep is felt for a while after: sessions are built anew, and
 /// messages come again.
 const AFTERMATH: TimeDelta = TimeDelta::seconds(5);
+
+/// A process that starts waits for so long for its database, and not for longer because it stands still meanwhile.
+const START_PATIENCE: TimeDelta = TimeDelta::seconds(60);
 
 /// Who was hit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,24 +44,32 @@ pub(crate) enum What {
     WorkerKilled,
     /// SIGSTOP, until SIGCONT.
     WorkerStoodStill,
-    /// It ended by itself.
-    WorkerGaveUp,
     /// SIGSTOP, until SIGCONT.
     ProducerStoodStill,
     BrokerAway,
     DatabaseAway,
     RedisAway,
-    /// The network between a process and this failed, or was slow.
+    /// The network between a process and this failed.
     CutOff(Part),
+    /// The network between a process and this was slow. All arrived in time: nothing is lost by it.
+    Slow(Part),
 }
 
 impl What {
+    /// What a network does to a process by being in this mode. A provider that takes `latency` for its answers is as good as
+    /// cut off once they arrive after its callers' `patience`.
+    pub(crate) fn of_network(part: Part, mode: Mode, latency: Duration, patience: Duration) -> Self {
+        match mode {
+            Mode::Slow(delay) if part != Part::Provider || delay * 2 + latency < patience => Self::Slow(part),
+            _ => Self::CutOff(part),
+        }
+    }
+
     /// For the table.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::WorkerKilled => "worker killed",
             Self::WorkerStoodStill => "worker stood still",
-            Self::WorkerGaveUp => "worker gave up",
             Self::ProducerStoodStill => "producer stood still",
             Self::BrokerAway => "broker away",
             Self::DatabaseAway => "database away",
@@ -65,6 +78,20 @@ impl What {
             Self::CutOff(Part::Broker) => "broker cut off",
             Self::CutOff(Part::Cache) => "Redis cut off",
             Self::CutOff(Part::Provider) => "provider cut off",
+            Self::Slow(Part::Database) => "database slow",
+            Self::Slow(Part::Broker) => "broker slow",
+            Self::Slow(Part::Cache) => "Redis slow",
+            Self::Slow(Part::Provider) => "provider slow",
+        }
+    }
+
+    /// The same of a request that the provider never saw.
+    pub(crate) fn before_arrival(self) -> &'static str {
+        match self {
+            Self::WorkerKilled => "never arrived: worker killed",
+            Self::WorkerStoodStill => "never arrived: worker stood still",
+            Self::CutOff(Part::Provider) => "never arrived: provider cut off",
+            _ => "never arrived",
         }
     }
 }
@@ -74,63 +101,61 @@ impl What {
 pub(crate) struct Event {
     pub(crate) what: What,
     pub(crate) whom: Whom,
-    from: DateTime<Utc>,
-    until: DateTime<Utc>,
+    pub(crate) from: DateTime<Utc>,
+    pub(crate) until: DateTime<Utc>,
 }
 
 impl Event {
     /// It began at `from`, and is over.
     pub(crate) fn since(from: DateTime<Utc>, what: What, whom: Whom) -> Self {
         let until = match what {
-            What::WorkerKilled | What::WorkerGaveUp => now(),
+            What::WorkerKilled => now(),
             _ => now() + AFTERMATH,
         };
         Self { what, whom, from, until }
     }
 
-    /// Whether it may be why what this worker began at `from` was not at its end by `until`: neither is what happens to
-    /// the cache, which nothing waits for, nor to producers.
-    pub(crate) fn interrupts(&self, worker: &str, from: DateTime<Utc>, until: DateTime<Utc>) -> bool {
-        self.is_about(worker)
-            && !matches!(self.what, What::RedisAway | What::CutOff(Part::Cache))
-            && self.is_between(from, until)
-    }
-
-    /// Whether it may be why an answer to this worker's call was lost, if that was not stored by `until`: with the worker, or on
-    /// its way. The broker has no part in it, and a database that is away is waited for.
+    /// Whether it may be why an answer to this worker's call was lost that was not stored between these times: with the worker,
+    /// or on its way. The broker has no part in it; a database that is away is waited for; and who gives up finishes before what
+    /// it has, or parks it.
     pub(crate) fn loses_answers(&self, worker: &str, from: DateTime<Utc>, until: DateTime<Utc>) -> bool {
-        let may_lose = matches!(
-            self.what,
-            What::WorkerKilled | What::WorkerStoodStill | What::WorkerGaveUp | What::CutOff(Part::Provider)
-        );
+        let may_lose =
+            matches!(self.what, What::WorkerKilled | What::WorkerStoodStill | What::CutOff(Part::Provider));
         may_lose && self.is_about(worker) && self.is_between(from, until)
     }
 
-    /// Until when this worker may have had no database to store in what it held between these times.
-    pub(crate) fn no_database(
-        &self,
-        worker: &str,
-        from: DateTime<Utc>,
-        until: DateTime<Utc>,
-    ) -> Option<DateTime<Utc>> {
-        self.excuses(worker, from, until).then_some(self.until)
-    }
-
-    /// Whether it may be why a worker's message came again that was done: its acknowledgement was lost.
-    pub(crate) fn keeps_acknowledgements(
+    /// Whether the broker may have given to others by it what this worker had in its hands between these times: what was
+    /// acknowledged, too, as long as the broker had not taken that in.
+    pub(crate) fn takes_messages_away(
         &self,
         worker: &str,
         from: DateTime<Utc>,
         until: DateTime<Utc>,
     ) -> bool {
-        self.interrupts(worker, from, until) && self.what != What::CutOff(Part::Provider)
+        let may_take = matches!(
+            self.what,
+            What::WorkerKilled | What::WorkerStoodStill | What::BrokerAway | What::CutOff(Part::Broker)
+        );
+        may_take && self.is_about(worker) && self.is_between(from, until)
     }
 
-    /// Whether it may be why this worker had a repair of the cache planned, for which a message of its own comes.
+    /// Whether this worker had to wait by it for what it wanted of the database between these times.
+    pub(crate) fn keeps_waiting(&self, worker: &str, from: DateTime<Utc>, until: DateTime<Utc>) -> bool {
+        let is_database = matches!(
+            self.what,
+            What::DatabaseAway | What::CutOff(Part::Database) | What::Slow(Part::Database)
+        );
+        is_database && self.is_about(worker) && self.is_between(from, until)
+    }
+
+    /// Whether it may be why this worker had a repair of the cache planned, for which a message of its own comes: the cache did
+    /// not answer, or had answered long before that was read.
     pub(crate) fn asks_for_repair(&self, worker: &str, from: DateTime<Utc>, until: DateTime<Utc>) -> bool {
-        self.is_about(worker)
-            && matches!(self.what, What::RedisAway | What::CutOff(Part::Cache))
-            && self.is_between(from, until)
+        let may_ask = matches!(
+            self.what,
+            What::RedisAway | What::CutOff(Part::Cache) | What::Slow(Part::Cache) | What::WorkerStoodStill
+        );
+        may_ask && self.is_about(worker) && self.is_between(from, until)
     }
 
     /// Whether it may be why there are two messages of one connection: a confirmation was lost on its way to the producer, or
@@ -144,15 +169,26 @@ impl Event {
         may_double && self.is_between(from, until)
     }
 
-    /// Whether this process, which was asked to end at `asked`, and had ended at `ended`, may have had no database to store
-    /// in what it had begun.
-    pub(crate) fn excuses(&self, who: &str, asked: DateTime<Utc>, ended: DateTime<Utc>) -> bool {
-        self.is_about(who)
-            && matches!(self.what, What::DatabaseAway | What::CutOff(Part::Database))
-            && self.is_between(asked, ended)
+    /// Whether this process may have had no database between these times. A slow one is one.
+    pub(crate) fn is_without_database(&self, who: &str, from: DateTime<Utc>, until: DateTime<Utc>) -> bool {
+        let is_away = matches!(self.what, What::DatabaseAway | What::CutOff(Part::Database));
+        is_away && self.is_about(who) && self.is_between(from, until)
     }
 
-    fn is_about(&self, who: &str) -> bool {
+    /// Whether it may be why this process ended by itself between these times: it does without neither broker nor database, and
+    /// has no patience left for them where it stood still for as long as that lasts.
+    pub(crate) fn lets_give_up(&self, who: &str, from: DateTime<Utc>, until: DateTime<Utc>) -> bool {
+        let may_let = match self.what {
+            What::BrokerAway | What::DatabaseAway => true,
+            What::CutOff(part) => matches!(part, Part::Broker | Part::Database),
+            What::WorkerStoodStill | What::ProducerStoodStill => self.until - self.from >= START_PATIENCE,
+            What::WorkerKilled | What::RedisAway | What::Slow(_) => false,
+        };
+        may_let && self.is_about(who) && self.is_between(from, until)
+    }
+
+    /// Whether it was about this process, or about all.
+    pub(crate) fn is_about(&self, who: &str) -> bool {
         match &self.whom {
             Whom::Worker(name) | Whom::Producer(name) => name == who,
             Whom::Everyone => true,
@@ -179,6 +215,8 @@ impl fmt::Display for Event {
 mod tests {
     use super::*;
 
+    const PARTS: [Part; 4] = [Part::Database, Part::Broker, Part::Cache, Part::Provider];
+
     fn at(second: i64) -> DateTime<Utc> {
         DateTime::UNIX_EPOCH + TimeDelta::seconds(second)
     }
@@ -196,49 +234,88 @@ mod tests {
         Whom::Producer(name.into())
     }
 
-    #[test]
-    fn only_what_hit_the_caller_between_its_call_and_the_next_explains_that() {
-        let killed = event(What::WorkerKilled, worker("a"));
-        assert!(killed.interrupts("a", at(9), at(11)));
-        assert!(!killed.interrupts("b", at(9), at(11)), "somebody else was killed");
-        assert!(!killed.interrupts("a", at(13), at(14)), "it was killed before");
-        assert!(!killed.interrupts("a", at(8), at(9)), "it was killed after");
-        assert!(event(What::BrokerAway, Whom::Everyone).interrupts("b", at(11), at(20)));
+    /// All that can happen to a worker.
+    fn all() -> Vec<What> {
+        let of_parts = PARTS.into_iter().flat_map(|part| [What::CutOff(part), What::Slow(part)]);
+        let others = [
+            What::WorkerKilled,
+            What::WorkerStoodStill,
+            What::BrokerAway,
+            What::DatabaseAway,
+            What::RedisAway,
+        ];
+        of_parts.chain(others).collect()
+    }
+
+    /// These and no others are a reason for what began and ended around them, of this worker and no other.
+    fn only(reasons: &[What], is_one: fn(&Event, &str, DateTime<Utc>, DateTime<Utc>) -> bool) {
+        for what in all() {
+            let hit = event(what, worker("a"));
+            assert_eq!(is_one(&hit, "a", at(9), at(11)), reasons.contains(&what), "{what:?}");
+            assert!(!is_one(&hit, "b", at(9), at(11)), "{what:?} of somebody else");
+            assert!(!is_one(&hit, "a", at(13), at(14)), "{what:?} before");
+            assert!(!is_one(&hit, "a", at(8), at(9)), "{what:?} after");
+            assert_eq!(
+                is_one(&event(what, Whom::Everyone), "b", at(11), at(20)),
+                reasons.contains(&what),
+                "{what:?} of everyone"
+            );
+        }
     }
 
     #[test]
     fn an_answer_is_lost_with_its_caller_or_on_its_way_to_it() {
-        let losing =
-            [What::WorkerKilled, What::WorkerStoodStill, What::WorkerGaveUp, What::CutOff(Part::Provider)];
-        for what in losing {
-            let event = event(what, worker("a"));
-            assert!(
-                event.loses_answers("a", at(9), at(11)) && !event.loses_answers("b", at(9), at(11)),
-                "{what:?}"
-            );
-            assert!(!event.loses_answers("a", at(13), at(14)), "{what:?}");
-        }
-        for what in [What::BrokerAway, What::DatabaseAway, What::RedisAway] {
-            assert!(!event(what, Whom::Everyone).loses_answers("a", at(9), at(11)), "{what:?}");
-        }
-        for part in [Part::Database, Part::Broker, Part::Cache] {
-            assert!(!event(What::CutOff(part), worker("a")).loses_answers("a", at(9), at(11)), "{part:?}");
+        only(
+            &[What::WorkerKilled, What::WorkerStoodStill, What::CutOff(Part::Provider)],
+            Event::loses_answers,
+        );
+    }
+
+    #[test]
+    fn the_broker_gives_to_others_what_those_had_whom_it_does_not_hear() {
+        let reasons =
+            [What::WorkerKilled, What::WorkerStoodStill, What::BrokerAway, What::CutOff(Part::Broker)];
+        only(&reasons, Event::takes_messages_away);
+    }
+
+    #[test]
+    fn only_a_database_keeps_waiting_and_only_one_that_was_away_is_missed() {
+        let away = [What::DatabaseAway, What::CutOff(Part::Database)];
+        only(&[&away[..], &[What::Slow(Part::Database)]].concat(), Event::keeps_waiting);
+        only(&away, Event::is_without_database);
+    }
+
+    #[test]
+    fn who_has_no_broker_or_no_database_gives_up_and_who_stood_still_for_as_long_as_it_would_wait() {
+        let reasons =
+            [What::BrokerAway, What::DatabaseAway, What::CutOff(Part::Broker), What::CutOff(Part::Database)];
+        only(&reasons, Event::lets_give_up);
+        for what in [What::WorkerStoodStill, What::ProducerStoodStill] {
+            let stood_still = |until| Event { until: at(until), ..event(what, worker("a")) };
+            assert!(stood_still(70).lets_give_up("a", at(70), at(71)));
+            assert!(!stood_still(69).lets_give_up("a", at(69), at(71)));
         }
     }
 
     #[test]
-    fn only_the_network_of_the_caller_explains_and_the_cache_never_does() {
-        for part in [Part::Database, Part::Broker, Part::Provider] {
-            let cut = event(What::CutOff(part), worker("a"));
-            assert!(cut.interrupts("a", at(9), at(11)) && !cut.interrupts("b", at(9), at(11)), "{part:?}");
-            let of_producer = event(What::CutOff(part), producer("p"));
-            assert!(!of_producer.interrupts("a", at(9), at(11)), "{part:?}");
-            assert_eq!(cut.keeps_acknowledgements("a", at(9), at(11)), part != Part::Provider);
+    fn a_repair_is_planned_where_the_cache_did_not_answer_in_time() {
+        let reasons =
+            [What::RedisAway, What::CutOff(Part::Cache), What::Slow(Part::Cache), What::WorkerStoodStill];
+        only(&reasons, Event::asks_for_repair);
+    }
+
+    #[test]
+    fn a_slow_network_is_no_reason_unless_answers_come_too_late_by_it() {
+        let (latency, patience) = (Duration::from_millis(100), Duration::from_secs(2));
+        let of = |part, mode| What::of_network(part, mode, latency, patience);
+        for part in PARTS {
+            assert_eq!(of(part, Mode::Slow(Duration::from_millis(949))), What::Slow(part));
+            let others = [Mode::Reset, Mode::HalfOpen, Mode::BlackHole, Mode::Gone];
+            assert!(others.into_iter().all(|mode| of(part, mode) == What::CutOff(part)), "{part:?}");
         }
-        let cut = event(What::CutOff(Part::Cache), worker("a"));
-        assert!(!cut.interrupts("a", at(9), at(11)));
-        assert!(cut.asks_for_repair("a", at(9), at(11)) && !cut.asks_for_repair("b", at(9), at(11)));
-        assert!(!event(What::RedisAway, Whom::Everyone).interrupts("a", at(9), at(11)));
+        let slow = Mode::Slow(Duration::from_millis(950));
+        assert_eq!(of(Part::Provider, slow), What::CutOff(Part::Provider));
+        assert_eq!(of(Part::Broker, slow), What::Slow(Part::Broker));
     }
 
     #[test]
@@ -255,25 +332,12 @@ mod tests {
         let others = [
             event(What::CutOff(Part::Broker), worker("a")),
             event(What::CutOff(Part::Database), producer("p")),
+            event(What::Slow(Part::Broker), producer("p")),
             event(What::WorkerStoodStill, worker("a")),
             event(What::RedisAway, Whom::Everyone),
         ];
         for event in others {
             assert!(!event.doubles(at(9), at(11)), "{event:?}");
-        }
-    }
-
-    #[test]
-    fn only_a_database_that_was_away_meanwhile_excuses_a_bad_end() {
-        let away = event(What::DatabaseAway, Whom::Everyone);
-        let excuses = |event: &Event, asked, ended| event.excuses("a", at(asked), at(ended));
-        assert!(excuses(&away, 11, 11) && excuses(&away, 9, 10) && excuses(&away, 12, 20));
-        assert!(!excuses(&away, 13, 20), "it was back before");
-        assert!(!excuses(&away, 5, 9), "it went away after");
-        assert!(excuses(&event(What::CutOff(Part::Database), worker("a")), 11, 11));
-        assert!(!excuses(&event(What::CutOff(Part::Database), worker("b")), 11, 11));
-        for other in [What::BrokerAway, What::RedisAway, What::CutOff(Part::Broker)] {
-            assert!(!excuses(&event(other, Whom::Everyone), 11, 11), "{other:?}");
         }
     }
 }

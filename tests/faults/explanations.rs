@@ -1,5 +1,11 @@
-//! What explains what should not have happened: each second call, each message that came again, and each answer that is lost
-//! has a reason of its own among all that was done, or it is a violation.
+//! What explains what should not have happened: each second call, each message that came again, each answer that is lost and
+//! each process that gave up has a reason of its own among all that was done, or it is a violation.
+//!
+//! Where a worker is killed every second, everything has a reason by chance, unless that had to be just then: while the answer
+//! was not stored, or the message was in the worker's hands. Only what keeps a worker waiting makes that time longer.
+
+#[cfg(test)]
+mod tests;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use freshet_tests::model_provider::{Did, LedgerEntry};
@@ -7,296 +13,435 @@ use freshet_tests::model_provider::{Did, LedgerEntry};
 use crate::events::{Event, What, Whom};
 use crate::mischief::Done;
 use crate::network::Part;
-use crate::said::Again;
+use crate::said::{End, Found, Job, Quarantined};
+use crate::troupe::GaveUp;
 
 /// A request may arrive after its worker was killed, and what a worker says of another one's call is as exact as its look at the
 /// database's clock.
 const ON_ITS_WAY: TimeDelta = TimeDelta::seconds(2);
 
+/// A worker waits for so long for the broker to be told, and the broker takes it in behind what others have told it.
+const ACKNOWLEDGED: TimeDelta = TimeDelta::seconds(3);
+
 /// Nothing is put off for longer here.
 const PUT_OFF: TimeDelta = TimeDelta::minutes(1);
+
+/// Who waits for longer for a database gives up a token that can be had again.
+const PATIENCE: TimeDelta = TimeDelta::seconds(20);
+
+/// A job that found no database looks again after so long, and needs a moment for it.
+const NEXT_LOOK: TimeDelta = TimeDelta::seconds(4);
 
 /// What is found: a reason, or what there is to be said of that for which there is none.
 pub(crate) type Explanation = Result<&'static str, String>;
 
-/// Each call but the first one needs a reason: the provider was told to fail the one before it, something hit the worker
-/// that made it before the next one came, the worker that made the next one stood still meanwhile, or there may be two messages
-/// since `doubled_since`. That a worker was asked to end is none.
-pub(crate) fn second_calls(
-    calls: &[LedgerEntry],
-    doubled_since: Option<DateTime<Utc>>,
-    done: &Done,
-) -> Vec<Explanation> {
-    let explain = |pair: &[LedgerEntry]| {
-        let [before, after] = pair else { return None };
-        let caller = name(before);
-        let reason = match before.fault {
-            Some(_) => Some("the provider failed"),
-            None => interruption(caller, before.arrived_at, after.arrived_at, done)
-                .or_else(|| what_held_up(after, before.arrived_at, done))
-                .or_else(|| what_doubled(doubled_since, after.arrived_at, done)),
+/// What is known of one connection.
+#[derive(Clone, Copy)]
+pub(crate) struct Past<'a> {
+    /// In their order.
+    pub(crate) calls: &'a [LedgerEntry],
+    /// In the order in which their ends were said.
+    pub(crate) jobs: &'a [&'a Job],
+}
+
+/// Where reasons are found.
+pub(crate) struct Reasons<'a> {
+    pub(crate) done: &'a Done,
+    /// A call, and what stores its answer, if nothing keeps them waiting.
+    pub(crate) may_take: TimeDelta,
+}
+
+/// A message in a worker's hands: since when, at most, and until when its job has ended, or the broker knows that it has.
+#[derive(Clone, Copy)]
+struct InHands<'a> {
+    worker: &'a str,
+    since: DateTime<Utc>,
+    until: DateTime<Utc>,
+}
+
+impl Reasons<'_> {
+    /// Each call but the first one needs a reason: the provider was told to fail the one before it; the answer to that was lost
+    /// before it was stored; another worker was given the same message meanwhile; or there may be two messages, since
+    /// `doubled_since` or since an attempt before both. That a worker was asked to end is none as long as there is a database.
+    pub(crate) fn of_second_calls(
+        &self,
+        past: Past<'_>,
+        doubled_since: Option<DateTime<Utc>>,
+    ) -> Vec<Explanation> {
+        let explain = |pair: &[LedgerEntry]| {
+            let [before, after] = pair else { return None };
+            let reason = match before.fault {
+                Some(_) => Some("the provider failed"),
+                None => self.of_second_call(before, after, past, doubled_since),
+            };
+            Some(reason.ok_or_else(|| {
+                let (first, second) = (before.arrived_at, after.arrived_at);
+                let meanwhile = self.chronicle(first - ON_ITS_WAY, second);
+                let (caller, sent) = (name(before), before.sent);
+                format!("{caller} at {first}, {sent:?}; {} at {second}{meanwhile}", name(after))
+            }))
         };
-        Some(reason.ok_or_else(|| {
-            let (first, second) = (before.arrived_at, after.arrived_at);
-            let meanwhile = chronicle(first - ON_ITS_WAY, second, done);
-            format!("{caller} at {first}, {:?}; {} at {second}{meanwhile}", before.sent, name(after))
-        }))
-    };
-    calls.windows(2).filter_map(explain).collect()
-}
+        past.calls.windows(2).filter_map(explain).collect()
+    }
 
-/// A message whose job had ended comes again only if something hit the worker that had it before the broker knew, or if there are
-/// two of it: what the broker took in and could not confirm is published again, and the first one may wait anywhere.
-pub(crate) fn came(again: &Again, calls: &[LedgerEntry], done: &Done) -> Explanation {
-    let earlier: Vec<&LedgerEntry> = calls.iter().filter(|call| call.arrived_at <= again.at).rev().collect();
-    let before = earlier.first();
-    // Each call was for a message of its own: this may be the one of a call that failed, and was made again since.
-    let lost = earlier.iter().find_map(|call| {
-        let since = call.arrived_at - ON_ITS_WAY;
-        first(done, |event| event.keeps_acknowledgements(name(call), since, again.at))
-    });
-    // Who put it off need not have called; and neither need who had the message by which the cache was to be repaired.
-    let repairs = |call: &&LedgerEntry| {
-        let since = call.arrived_at - ON_ITS_WAY;
-        done.events.iter().any(|event| event.asks_for_repair(name(call), since, again.at))
-    };
-    let is_anybodys = !again.is_done || before.is_some_and(repairs);
-    let lost = lost.or_else(|| {
+    fn of_second_call(
+        &self,
+        before: &LedgerEntry,
+        after: &LedgerEntry,
+        past: Past<'_>,
+        doubled_since: Option<DateTime<Utc>>,
+    ) -> Option<&'static str> {
+        let call = self.in_call(before, past);
+        let is_before = |looked_by| after.arrived_at <= self.stored(name(after), looked_by);
+        let stored = past.jobs.iter().find(|job| job.end == End::Stored).map(|job| job.at);
+        let held_up = || self.what_held_up(after, before.arrived_at, stored.unwrap_or(call.until));
+        if stored.is_some_and(|stored| !is_before(stored)) {
+            // Whoever looks at the row by then has nothing to call for.
+            return held_up();
+        }
+        // A call whose worker was left alone is stored, and what others have in their hands meanwhile, they call for meanwhile.
+        let is_beside = is_before(call.until);
+        let meanwhile = InHands { until: call.until.min(after.arrived_at), ..call };
+        self.what_lost(&meanwhile, before.arrived_at)
+            .or_else(|| self.what_gave_up(&call, before.arrived_at))
+            .or_else(|| self.what_shared(&meanwhile).filter(|_| is_beside))
+            .or_else(held_up)
+            .or_else(|| self.what_doubled(doubled_since, after.arrived_at).filter(|_| is_beside))
+            .or_else(|| self.what_brought_back(before, past).filter(|_| is_beside))
+    }
+
+    /// A message whose job had ended comes again only if the broker took it from the worker that had it before it knew, if it
+    /// was given back, or if there are two of it: what the broker took in and could not confirm is published again, and the
+    /// first one may wait anywhere. `again`: its second end, which found this.
+    pub(crate) fn of_coming_again(&self, again: &Job, found: Found, past: Past<'_>) -> Explanation {
+        self.what_lost_the_acknowledgement(again, found, past)
+            .or_else(|| what_gave_back(again, past))
+            .or_else(|| self.what_hid_its_own_work(again, found, past))
+            .or_else(|| match found {
+                Found::NotYet => self.what_silenced(again, past),
+                Found::Fresh => self.what_left_a_repair(again, past),
+                Found::Newer | Found::Other => None,
+            })
+            .or_else(|| {
+                let until = self.published(past).filter(|_| found == Found::Newer).unwrap_or(again.at);
+                self.what_doubled(self.done.added(again.connection_id), until.min(again.at))
+            })
+            .ok_or_else(|| self.told(again, found, past))
+    }
+
+    /// What there is to be said of a message that came again without a reason.
+    fn told(&self, again: &Job, found: Found, past: Past<'_>) -> String {
+        let story = self.story(past, again.at);
+        format!("came to {} at {}, and it found: {found:?}{story}", again.by, again.at)
+    }
+
+    /// All that is known of a connection until then, and what was done to anybody since its last call.
+    pub(crate) fn story(&self, past: Past<'_>, until: DateTime<Utc>) -> String {
+        let calls = || past.calls.iter().filter(|call| call.arrived_at <= until);
+        let called = calls().map(|call| format!("\n        call of {} at {}", name(call), call.arrived_at));
+        let jobs = past.jobs.iter().filter(|job| job.at <= until);
+        let said = jobs.map(|job| format!("\n        {} said at {}: {:?}", job.by, job.at, job.end));
+        let since = calls().next_back().map_or(until - PUT_OFF, |call| call.arrived_at);
+        called.chain(said).collect::<String>() + &self.chronicle(since - ON_ITS_WAY, until)
+    }
+
+    /// The one window that cannot be closed: a call that may have spent a strict token, of which nobody knows the answer,
+    /// because its worker was interrupted before that was stored.
+    pub(crate) fn of_quarantine(&self, lost: Option<&Quarantined>, past: Past<'_>) -> Explanation {
+        let granted = past.calls.iter().filter(|call| matches!(call.did, Did::Granted { .. })).count();
+        if granted > 1 {
+            return Err(format!("quarantined after {granted} grants"));
+        }
+        let lost = lost.ok_or("quarantined, and no worker has said since when")?;
+        let (since, until) = (lost.unknown_since, lost.unknown_since + self.may_take);
+        let is_it = |call: &&LedgerEntry| {
+            call.fault.is_none() && (since - ON_ITS_WAY..=until).contains(&call.arrived_at)
+        };
+        let call = past.calls.iter().rfind(is_it);
+        let reason = match call {
+            Some(call) => self.what_lost(&self.in_call(call, past), call.arrived_at),
+            None => self.what_kept_from_arriving(lost),
+        };
+        reason.ok_or_else(|| {
+            let of = call.map_or("somebody whom it did not reach", name);
+            let meanwhile = self.chronicle(since - ON_ITS_WAY, until + PUT_OFF);
+            let by = &lost.by;
+            format!(
+                "quarantined by {by} for a call at {since} of {of}, and nothing interrupted that{meanwhile}"
+            )
+        })
+    }
+
+    /// A process ends by itself only where it has no broker or no database, and says so.
+    pub(crate) fn of_giving_up(&self, gone: &GaveUp) -> Explanation {
+        let GaveUp { who, last_seen, noticed, .. } = gone;
+        let reason = self.first(|event| event.lets_give_up(who, *last_seen, *noticed));
+        let reason = reason.filter(|_| gone.is_in_order);
+        reason.ok_or_else(|| format!("{}{}", gone.why, self.chronicle(*last_seen, *noticed)))
+    }
+
+    /// From the request to the end of its job, as its worker said, or at the latest.
+    fn in_call<'a>(&self, call: &'a LedgerEntry, past: Past<'_>) -> InHands<'a> {
+        let (worker, at) = (name(call), call.arrived_at);
+        let latest = self.stored(worker, at);
+        InHands { worker, since: self.delivered(worker, at), until: self.said(call, past).unwrap_or(latest) }
+    }
+
+    /// The same until the broker knows.
+    fn until_acknowledged<'a>(&self, call: &'a LedgerEntry, past: Past<'_>) -> InHands<'a> {
+        let hands = self.in_call(call, past);
+        InHands { until: hands.until + ACKNOWLEDGED, ..hands }
+    }
+
+    /// Whoever ended a job need not have called.
+    fn in_job<'a>(&self, job: &'a Job) -> InHands<'a> {
+        InHands { worker: &job.by, since: self.delivered(&job.by, job.at), until: job.at + ACKNOWLEDGED }
+    }
+
+    /// When its caller said how it ended. A job for another message of the connection may say something in between, but not what
+    /// a call comes to.
+    fn said(&self, call: &LedgerEntry, past: Past<'_>) -> Option<DateTime<Utc>> {
+        let (worker, at) = (name(call), call.arrived_at);
+        let may_end = at..=self.stored(worker, at);
+        let is_end = |job: &&&Job| {
+            let follows_a_call = matches!(job.end, End::Stored | End::Called | End::GivenBack);
+            follows_a_call && job.by == worker && may_end.contains(&job.at)
+        };
+        past.jobs.iter().find(is_end).map(|job| job.at)
+    }
+
+    /// When the answer to this worker's call is stored at the latest. While there is no database, whoever has an answer keeps
+    /// it.
+    fn stored(&self, worker: &str, call: DateTime<Utc>) -> DateTime<Utc> {
+        self.until_there_is_a_database(worker, call, call + self.may_take)
+    }
+
+    fn until_there_is_a_database(
+        &self,
+        worker: &str,
+        from: DateTime<Utc>,
+        mut until: DateTime<Utc>,
+    ) -> DateTime<Utc> {
+        let waits = |until| {
+            let events = self.done.events.iter();
+            events.filter(move |event| event.keeps_waiting(worker, from - ON_ITS_WAY, until))
+        };
+        while let Some(back) = waits(until).map(|event| event.until).max().filter(|back| *back > until) {
+            until = back;
+        }
+        until
+    }
+
+    /// Since when this worker may have had the message for what it did then: it waits for a place for as long as another job
+    /// takes, and no job ends while there is no database.
+    fn delivered(&self, worker: &str, did: DateTime<Utc>) -> DateTime<Utc> {
+        let mut since = did - self.may_take;
+        let waits = |since| {
+            let events = self.done.events.iter();
+            events.filter(move |event| event.keeps_waiting(worker, since, did))
+        };
+        while let Some(earlier) =
+            waits(since).map(|event| event.from - self.may_take).min().filter(|earlier| *earlier < since)
+        {
+            since = earlier;
+        }
+        since
+    }
+
+    /// What lost the answer to this worker's call before that was stored; rather what was done to it alone.
+    fn what_lost(&self, call: &InHands<'_>, arrived_at: DateTime<Utc>) -> Option<&'static str> {
+        self.rather_its_own(|event| event.loses_answers(call.worker, arrived_at - ON_ITS_WAY, call.until))
+    }
+
+    /// What gave to another worker the message for which this one calls.
+    fn what_shared(&self, call: &InHands<'_>) -> Option<&'static str> {
+        self.rather_its_own(|event| {
+            event.what != What::WorkerKilled && event.takes_messages_away(call.worker, call.since, call.until)
+        })
+    }
+
+    /// Without a database a token that can be had again is given up after a while, or when its worker has to end; and an answer
+    /// waits for another worker then.
+    fn what_gave_up(&self, call: &InHands<'_>, since: DateTime<Utc>) -> Option<&'static str> {
+        let is_long = call.until - since >= PATIENCE;
+        let ends = self.done.ends.iter().filter(|end| end.asked <= call.until && end.ended >= since);
+        let is_asked = ends.map(|end| end.who.as_str()).any(|who| who == call.worker);
+        if !is_long && !is_asked {
+            return None;
+        }
+        self.first(|event| event.is_without_database(call.worker, since - ON_ITS_WAY, call.until))
+    }
+
+    /// Whose hands the message was in before it came again: of who called for it, and of who ended a job for it. One for a repair
+    /// is another one than that for the token, and nobody calls for it.
+    fn what_lost_the_acknowledgement(
+        &self,
+        again: &Job,
+        found: Found,
+        past: Past<'_>,
+    ) -> Option<&'static str> {
+        let is_repair = found == Found::Fresh;
+        let calls = past.calls.iter().rev().filter(|call| !is_repair && call.arrived_at <= again.at);
+        let jobs = earlier(again, past).rev().filter(|job| is_of_repair(job) == is_repair);
+        let hands =
+            calls.map(|call| self.until_acknowledged(call, past)).chain(jobs.map(|job| self.in_job(job)));
+        hands.filter_map(|hands| self.what_took_away(&hands, again.at)).next()
+    }
+
+    /// What took the message from this worker, before it came again at `again`.
+    fn what_took_away(&self, hands: &InHands<'_>, again: DateTime<Utc>) -> Option<&'static str> {
+        let until = hands.until.min(again);
+        self.rather_its_own(|event| event.takes_messages_away(hands.worker, hands.since, until))
+    }
+
+    /// A job to which the database's reply was lost looks at the row again, and finds what it did itself.
+    fn what_hid_its_own_work(&self, again: &Job, found: Found, past: Past<'_>) -> Option<&'static str> {
+        let has_called =
+            || past.calls.iter().any(|call| name(call) == again.by && call.arrived_at <= again.at);
+        let may_be = found == Found::NotYet || (found == Found::Newer && has_called());
+        self.first(|event| event.is_without_database(&again.by, again.at - NEXT_LOOK, again.at))
+            .filter(|_| may_be)
+    }
+
+    /// Whoever puts an attempt off says so, unless it is killed before. Of one that is due again soon, nobody has said anything
+    /// then.
+    fn what_silenced(&self, again: &Job, past: Past<'_>) -> Option<&'static str> {
         let since = again.at - PUT_OFF;
-        let hit = |worker| first(done, |event| event.keeps_acknowledgements(worker, since, again.at));
-        if is_anybodys { done.workers().find_map(hit) } else { None }
-    });
-    lost.or_else(|| what_doubled(done.added(again.connection_id), again.at, done)).ok_or_else(|| {
-        let at = before.map(|call| call.arrived_at.to_string()).unwrap_or_default();
-        let caller = before.map(|call| name(call)).unwrap_or_default();
-        let meanwhile = before.map(|call| chronicle(call.arrived_at, again.at, done)).unwrap_or_default();
-        format!("done by {caller} at {at}; came to {} at {}{meanwhile}", again.to, again.at)
-    })
-}
-
-/// The one window that cannot be closed: a call that may have spent a strict token, of which nobody knows the answer
-/// since `unknown_since`, because its worker was interrupted before that was stored. `may_take`: a call and what stores its
-/// answer, if nothing interrupts them.
-pub(crate) fn quarantined(
-    unknown_since: Option<DateTime<Utc>>,
-    calls: &[LedgerEntry],
-    may_take: TimeDelta,
-    done: &Done,
-) -> Explanation {
-    let granted = calls.iter().filter(|call| matches!(call.did, Did::Granted { .. })).count();
-    if granted > 1 {
-        return Err(format!("quarantined after {granted} grants"));
+        let recently = |at: DateTime<Utc>| at >= since && at < again.at;
+        let is_known = past.jobs.iter().any(|job| recently(job.at))
+            || past.calls.iter().any(|call| recently(call.arrived_at));
+        let killed =
+            || self.first(|event| event.what == What::WorkerKilled && event.is_between(since, again.at));
+        if is_known { None } else { killed() }
     }
-    let since = unknown_since.ok_or("quarantined, and no worker has said since when")?;
-    let until = since + may_take;
-    let is_it =
-        |call: &&LedgerEntry| call.fault.is_none() && (since - ON_ITS_WAY..=until).contains(&call.arrived_at);
-    let call = calls.iter().rfind(is_it);
-    let reason = match call {
-        Some(call) => what_lost(name(call), call.arrived_at, call.arrived_at + may_take, done),
-        // It never arrived, and so nobody knows whose it was.
-        None => done.workers().find_map(|worker| what_lost(worker, since, until, done)),
-    };
-    reason.ok_or_else(|| {
-        let of = call.map_or("somebody whom it did not reach", name);
-        let meanwhile = chronicle(since - ON_ITS_WAY, until + PUT_OFF, done);
-        format!("quarantined for a call at {since} of {of}, and nothing interrupted that{meanwhile}")
-    })
-}
 
-/// What interrupted this worker between its call and the next thing that happened to the connection; rather what was done to
-/// it alone.
-fn interruption(worker: &str, call: DateTime<Utc>, next: DateTime<Utc>, done: &Done) -> Option<&'static str> {
-    let interrupts = |event: &Event| event.interrupts(worker, call - ON_ITS_WAY, next);
-    first(done, |event| event.whom != Whom::Everyone && interrupts(event)).or_else(|| first(done, interrupts))
-}
-
-/// What lost this worker's answer before that was stored. While there is no database, whoever has an answer keeps it.
-fn what_lost(worker: &str, call: DateTime<Utc>, stored: DateTime<Utc>, done: &Done) -> Option<&'static str> {
-    let since = call - ON_ITS_WAY;
-    let mut until = stored;
-    while let Some(back) =
-        done.events.iter().filter_map(|event| event.no_database(worker, since, until)).max()
-        && back > until
-    {
-        until = back;
+    /// A message by which the cache is to be repaired comes again without an end that anybody has said where it was taken from a
+    /// worker that had not begun with it. Whose, nobody knows; but it waits nowhere else than in the hands of the worker to
+    /// which it comes.
+    fn what_left_a_repair(&self, again: &Job, past: Past<'_>) -> Option<&'static str> {
+        let calls = past.calls.iter().filter(|call| call.arrived_at <= again.at);
+        let jobs = earlier(again, past).map(|job| self.in_job(job));
+        let mut hands = calls.map(|call| self.in_call(call, past)).chain(jobs);
+        let asked = |hands: InHands<'_>| {
+            let asks = |event: &Event| event.asks_for_repair(hands.worker, hands.since, hands.until);
+            self.done.events.iter().any(asks)
+        };
+        if !hands.any(asked) {
+            return None;
+        }
+        let since = self.delivered(&again.by, again.at);
+        let taken = |worker| self.first(|event| event.takes_messages_away(worker, since, again.at));
+        self.done.workers().find_map(taken)
     }
-    first(done, |event| event.loses_answers(worker, since, until))
+
+    /// A request that never arrived: the network swallowed it, and its caller says so itself; or its caller died, or stood still,
+    /// between its note of the call and the call, and nobody knows who that was.
+    fn what_kept_from_arriving(&self, lost: &Quarantined) -> Option<&'static str> {
+        let since = lost.unknown_since;
+        let is_swallowed = |worker: &str, event: &Event| {
+            let until = self.stored(worker, since);
+            event.what == What::CutOff(Part::Provider)
+                && event.is_about(worker)
+                && event.is_between(since - ON_ITS_WAY, until)
+        };
+        let stopped = |worker: &str| {
+            let is_cut_off = self.done.events.iter().any(|event| is_swallowed(worker, event));
+            let until = match is_cut_off {
+                true => self.stored(worker, since),
+                false => self.until_there_is_a_database(worker, since, since + ON_ITS_WAY),
+            };
+            let is_it = |event: &&Event| {
+                event.what != What::CutOff(Part::Provider)
+                    && event.loses_answers(worker, since - ON_ITS_WAY, until)
+            };
+            self.done.events.iter().find(is_it)
+        };
+        let events = self.done.events.iter();
+        let swallowed = events.clone().find(|event| is_swallowed(&lost.by, event));
+        let reason = swallowed.or_else(|| self.done.workers().find_map(stopped));
+        reason.map(|event| event.what.before_arrival())
+    }
+
+    /// Whoever stood still between its look at the row and its call does not know of one that was stored meanwhile. And whose
+    /// request was held up by the network had sent it before, given it up, and called again: so it was the network already when
+    /// the other call arrived.
+    fn what_held_up(
+        &self,
+        call: &LedgerEntry,
+        before: DateTime<Utc>,
+        stored: DateTime<Utc>,
+    ) -> Option<&'static str> {
+        self.first(|event| {
+            let looked_by = match event.what {
+                What::WorkerStoodStill => stored,
+                What::CutOff(Part::Provider) => before,
+                _ => return false,
+            };
+            let is_held_up = event.is_between(call.arrived_at - ON_ITS_WAY, call.arrived_at);
+            event.is_about(name(call)) && event.from <= looked_by && is_held_up
+        })
+    }
+
+    /// An attempt that failed has its message acknowledged, and another one is published when the next attempt is due. If the
+    /// broker did not learn of the first, there are two of them by then.
+    fn what_brought_back(&self, before: &LedgerEntry, past: Past<'_>) -> Option<&'static str> {
+        let at = before.arrived_at;
+        let calls = past.calls.iter().filter(|call| call.arrived_at < at);
+        let jobs = past.jobs.iter().filter(|job| job.at < at && job.end != End::Stored && !is_of_repair(job));
+        let hands =
+            calls.map(|call| self.until_acknowledged(call, past)).chain(jobs.map(|job| self.in_job(job)));
+        hands.filter_map(|hands| self.what_took_away(&hands, at)).next()
+    }
+
+    /// Until when messages for the token may have been published: until it was stored, which some worker did after a call.
+    fn published(&self, past: Past<'_>) -> Option<DateTime<Utc>> {
+        let stored = past.jobs.iter().find(|job| job.end == End::Stored).map(|job| job.at);
+        let called = past.calls.last().map(|call| self.stored(name(call), call.arrived_at));
+        stored.or(called)
+    }
+
+    /// What may have made two messages of a connection since it is there.
+    fn what_doubled(&self, added: Option<DateTime<Utc>>, until: DateTime<Utc>) -> Option<&'static str> {
+        let added = added?;
+        self.first(|event| event.doubles(added, until))
+    }
+
+    /// All that was done to anybody in this time, for whoever looks for the reason.
+    pub(crate) fn chronicle(&self, from: DateTime<Utc>, until: DateTime<Utc>) -> String {
+        let Done { events, ends, gave_up, .. } = self.done;
+        let events = events.iter().filter(|event| event.is_between(from, until)).map(ToString::to_string);
+        let ends = ends.iter().filter(|end| end.asked <= until && end.ended >= from);
+        let ends =
+            ends.map(|end| format!("{} asked to end at {}, ended at {}", end.who, end.asked, end.ended));
+        let gave_up = gave_up.iter().filter(|gone| gone.last_seen <= until && gone.noticed >= from);
+        let gave_up = gave_up
+            .map(|gone| format!("{} gave up between {} and {}", gone.who, gone.last_seen, gone.noticed));
+        events.chain(ends).chain(gave_up).map(|what| format!("\n        meanwhile: {what}")).collect()
+    }
+
+    fn first(&self, is_meant: impl Fn(&Event) -> bool) -> Option<&'static str> {
+        self.done.events.iter().find(|event| is_meant(event)).map(|event| event.what.as_str())
+    }
+
+    fn rather_its_own(&self, is_meant: impl Fn(&Event) -> bool) -> Option<&'static str> {
+        self.first(|event| event.whom != Whom::Everyone && is_meant(event)).or_else(|| self.first(&is_meant))
+    }
 }
 
-/// Whoever stood still between its look at the row and its call does not know of one that was made meanwhile, and no more
-/// does whoever's request was held up by the network.
-fn what_held_up(call: &LedgerEntry, before: DateTime<Utc>, done: &Done) -> Option<&'static str> {
-    first(done, |event| {
-        matches!(event.what, What::WorkerStoodStill | What::CutOff(Part::Provider))
-            && event.interrupts(name(call), before, call.arrived_at)
-    })
+/// What had been said of the connection before.
+fn earlier<'a>(again: &Job, past: Past<'a>) -> impl DoubleEndedIterator<Item = &'a Job> {
+    let at = again.at;
+    past.jobs.iter().copied().filter(move |job| job.at < at)
 }
 
-/// What may have made two messages of a connection since it is there.
-fn what_doubled(added: Option<DateTime<Utc>>, until: DateTime<Utc>, done: &Done) -> Option<&'static str> {
-    let added = added?;
-    first(done, |event| event.doubles(added, until))
+fn what_gave_back(again: &Job, past: Past<'_>) -> Option<&'static str> {
+    earlier(again, past).any(|job| job.end == End::GivenBack).then_some("given back without a database")
 }
 
-/// All that was done to anybody in this time, for whoever looks for the reason.
-pub(crate) fn chronicle(from: DateTime<Utc>, until: DateTime<Utc>, done: &Done) -> String {
-    let events = done.events.iter().filter(|event| event.is_between(from, until)).map(ToString::to_string);
-    let ends = done.ends.iter().filter(|end| end.asked <= until && end.ended >= from);
-    let ends = ends.map(|end| format!("{} asked to end at {}, ended at {}", end.who, end.asked, end.ended));
-    events.chain(ends).map(|what| format!("\n        meanwhile: {what}")).collect()
-}
-
-fn first(done: &Done, is_meant: impl Fn(&Event) -> bool) -> Option<&'static str> {
-    done.events.iter().find(|event| is_meant(event)).map(|event| event.what.as_str())
+fn is_of_repair(job: &Job) -> bool {
+    matches!(job.end, End::Nothing(Found::Fresh, _))
 }
 
 fn name(call: &LedgerEntry) -> &str {
     call.caller.as_deref().unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use freshet_tests::fleet::now;
-    use freshet_tests::model_provider::Sent;
-
-    use super::*;
-
-    const MAY_TAKE: TimeDelta = TimeDelta::seconds(7);
-
-    fn call(caller: &str, arrived_at: DateTime<Utc>, granted: bool) -> LedgerEntry {
-        let did = match granted {
-            true => Did::Granted { access_token: 1, refresh_token: Some(2) },
-            false => Did::NotAsked,
-        };
-        LedgerEntry {
-            arrived_at,
-            at_once: 1,
-            account: Some("account-1".into()),
-            caller: Some(caller.into()),
-            grant_type: None,
-            presented: None,
-            client_secret: None,
-            did,
-            fault: None,
-            sent: Sent::Pending,
-        }
-    }
-
-    fn after(events: Vec<Event>) -> Done {
-        Done { events, waves: vec![(1, now() - TimeDelta::minutes(2))], ..Done::default() }
-    }
-
-    fn killed(worker: &str) -> Event {
-        Event::since(now(), What::WorkerKilled, Whom::Worker(worker.into()))
-    }
-
-    #[test]
-    fn a_second_call_needs_something_that_hit_the_caller_of_the_first() {
-        let at = now();
-        let calls =
-            [call("a", at - TimeDelta::seconds(1), false), call("b", at + TimeDelta::seconds(9), true)];
-        let explained = |events| second_calls(&calls, None, &after(events));
-        assert_eq!(explained(vec![killed("a")]), [Ok("worker killed")]);
-        for events in [vec![], vec![killed("b")]] {
-            assert!(explained(events)[0].as_ref().unwrap_err().contains("a at "));
-        }
-        let mut failing = calls.clone();
-        failing[0].fault = Some("status 503");
-        assert_eq!(second_calls(&failing, None, &after(vec![])), [Ok("the provider failed")]);
-        let away = || after(vec![Event::since(at, What::ProducerStoodStill, Whom::Producer("p".into()))]);
-        assert_eq!(second_calls(&calls, away().added(1), &away()), [Ok("producer stood still")]);
-        assert!(second_calls(&calls, None, &away())[0].is_err(), "the second of two messages finds it");
-    }
-
-    #[test]
-    fn a_lost_answer_needs_something_that_hit_its_caller_just_then() {
-        let at = now() - TimeDelta::seconds(1);
-        let calls = [call("a", at, true)];
-        let judged =
-            |since, calls: &[LedgerEntry], events| quarantined(since, calls, MAY_TAKE, &after(events));
-        assert_eq!(judged(Some(at), &calls, vec![killed("a")]), Ok("worker killed"));
-        assert!(judged(Some(at), &calls, vec![killed("b")]).is_err(), "somebody else was killed");
-        assert!(judged(Some(at), &calls, vec![]).unwrap_err().contains("nothing interrupted"));
-        assert!(judged(None, &calls, vec![killed("a")]).unwrap_err().contains("no worker has said"));
-        let long_ago = at - TimeDelta::minutes(1);
-        assert!(judged(Some(long_ago), &[call("a", long_ago, true)], vec![killed("a")]).is_err());
-        assert!(judged(Some(at), &[call("a", at, true), call("a", at, true)], vec![killed("a")]).is_err());
-        let broker = Event::since(at, What::BrokerAway, Whom::Everyone);
-        assert!(judged(Some(at), &calls, vec![broker]).is_err(), "the broker has no part in it");
-    }
-
-    #[test]
-    fn an_answer_that_waits_for_a_database_is_lost_with_its_worker_alone() {
-        let at = now() - TimeDelta::seconds(30);
-        let calls = [call("a", at, true)];
-        let judged = |events| quarantined(Some(at), &calls, MAY_TAKE, &after(events));
-        let away = || Event::since(at, What::DatabaseAway, Whom::Everyone);
-        let cut_off =
-            |worker: &str| Event::since(at, What::CutOff(Part::Database), Whom::Worker(worker.into()));
-        assert!(judged(vec![killed("a")]).is_err(), "it was killed much later");
-        assert!(judged(vec![away()]).is_err() && judged(vec![cut_off("a")]).is_err(), "nobody was killed");
-        assert_eq!(judged(vec![away(), killed("a")]), Ok("worker killed"));
-        assert_eq!(judged(vec![cut_off("a"), killed("a")]), Ok("worker killed"));
-        assert!(judged(vec![cut_off("b"), killed("a")]).is_err(), "somebody else had no database");
-        assert!(judged(vec![away(), killed("b")]).is_err(), "somebody else was killed");
-    }
-
-    #[test]
-    fn a_request_that_was_held_up_may_arrive_after_another_ones() {
-        let at = now();
-        let calls = [call("a", at - TimeDelta::seconds(2), true), call("b", at, true)];
-        let explained = |who: &str| {
-            second_calls(
-                &calls,
-                None,
-                &after(vec![Event::since(at, What::CutOff(Part::Provider), Whom::Worker(who.into()))]),
-            )
-        };
-        assert_eq!(explained("b"), [Ok("provider cut off")]);
-        assert!(explained("c")[0].is_err());
-    }
-
-    #[test]
-    fn of_a_call_that_never_arrived_any_worker_may_have_been_the_caller() {
-        let at = now() - TimeDelta::seconds(1);
-        assert_eq!(quarantined(Some(at), &[], MAY_TAKE, &after(vec![killed("a")])), Ok("worker killed"));
-        assert!(quarantined(Some(at), &[], MAY_TAKE, &after(vec![])).is_err());
-        let of_producer = Event::since(at, What::ProducerStoodStill, Whom::Producer("p".into()));
-        assert!(quarantined(Some(at), &[], MAY_TAKE, &after(vec![of_producer])).is_err());
-    }
-
-    #[test]
-    fn a_done_message_comes_again_by_a_lost_acknowledgement_or_twice() {
-        let at = now();
-        let calls = [call("a", at - TimeDelta::seconds(1), true)];
-        let again = |id, is_done| Again {
-            connection_id: id,
-            at: at + TimeDelta::seconds(1),
-            to: "b".into(),
-            is_done,
-        };
-        let came = |id, events| came(&again(id, true), &calls, &after(events));
-        let cut = Event::since(at, What::CutOff(Part::Cache), Whom::Worker("a".into()));
-        assert!(came(1, vec![cut.clone()]).is_err());
-        assert_eq!(came(1, vec![cut, killed("b")]), Ok("worker killed"));
-        let put_off = |events| super::came(&again(1, false), &[], &after(events));
-        assert_eq!(put_off(vec![killed("b")]), Ok("worker killed"));
-        assert!(put_off(vec![]).is_err());
-        assert_eq!(came(1, vec![killed("a")]), Ok("worker killed"));
-        assert!(came(1, vec![killed("b")]).unwrap_err().contains("came to b"));
-        let away = || vec![Event::since(at - TimeDelta::seconds(90), What::BrokerAway, Whom::Everyone)];
-        assert_eq!(came(1, away()), Ok("broker away"));
-        // Somebody else has called again since.
-        let failed = call("c", at - TimeDelta::seconds(2), false);
-        let [called_again] = &calls;
-        let since =
-            |events| super::came(&again(1, true), &[failed.clone(), called_again.clone()], &after(events));
-        assert_eq!(since(vec![killed("c")]), Ok("worker killed"));
-        assert!(since(vec![killed("b")]).is_err());
-        // Nobody has added it.
-        assert!(
-            came(0, vec![Event::since(at, What::ProducerStoodStill, Whom::Producer("p".into()))]).is_err()
-        );
-    }
 }

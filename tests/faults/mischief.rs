@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use freshet_tests::fleet::now;
 use freshet_tests::waiting::eventually;
 use tokio::net::TcpStream;
@@ -17,7 +17,7 @@ use crate::events::{Event, What, Whom};
 use crate::said::Said;
 use crate::stage::Stage;
 use crate::supply::Supply;
-use crate::troupe::End;
+use crate::troupe::{End, GaveUp};
 
 /// A fleet that has not called by then does not come back by itself.
 const RESUMES_WITHIN: Duration = Duration::from_secs(120);
@@ -43,8 +43,8 @@ pub(crate) struct Done {
     pub(crate) lost_dead_letters: Vec<String>,
     /// How long after the broker's return the first refresh was made, each time.
     pub(crate) resumed_in: Vec<Duration>,
-    /// Processes that ended by themselves, and why.
-    pub(crate) gave_up: Vec<String>,
+    /// Processes that ended by themselves.
+    pub(crate) gave_up: Vec<GaveUp>,
     /// How long the fleet took to recover at the end; `None` if it did not.
     pub(crate) recovered_in: Option<Duration>,
 }
@@ -159,15 +159,10 @@ async fn called(stage: &Stage, moment: DateTime<Utc>) -> Result<DateTime<Utc>> {
     .await
 }
 
-/// Whoever ended by itself takes what it had with it.
+/// Others take the places of those that ended by themselves.
 async fn revive(cast: &mut Cast, done: &mut Done) -> Result<()> {
-    // When is not known; it was looked at after the last deed.
-    let since = now() - TimeDelta::seconds(10);
-    for (who, why) in cast.workers.troupe.revive().await? {
-        done.events.push(Event::since(since, What::WorkerGaveUp, Whom::Worker(who)));
-        done.gave_up.push(why);
-    }
-    done.gave_up.extend(cast.producers.troupe.revive().await?.into_iter().map(|(_, why)| why));
+    done.gave_up.extend(cast.workers.troupe.revive().await?);
+    done.gave_up.extend(cast.producers.troupe.revive().await?);
     Ok(())
 }
 

@@ -4,16 +4,18 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use anyhow::Result;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 use fred::interfaces::KeysInterface;
 use freshet_shared::domain::sealing::SecretColumn;
 use freshet_tests::model_provider::{Did, LedgerEntry};
 
 use crate::arguments::Arguments;
-use crate::explanations::{came, chronicle, quarantined, second_calls};
+use crate::events::Event;
+use crate::explanations::{Past, Reasons};
 use crate::mischief::Done;
-use crate::said::Again;
-use crate::stage::{Stage, account_of, kind_of};
+use crate::said::{self, Delivered, End, Job, Quarantined};
+use crate::stage::{LENIENT, REPEATABLE, STRICT, Stage, account_of, kind_of};
+use crate::troupe;
 
 /// What was found, kind by kind; the first few of each by name.
 #[derive(Debug, Default)]
@@ -41,6 +43,9 @@ impl Verdict {
     }
 }
 
+/// As the row says it.
+const QUARANTINED: &str = "quarantined";
+
 /// What lasts longer from a provider's answer to its row has a reason of its own.
 const STORING: TimeDelta = TimeDelta::seconds(5);
 
@@ -53,83 +58,76 @@ struct Row {
     is_due: bool,
 }
 
+/// What is known of all connections, by their ids or accounts.
+#[derive(Default)]
+struct Pasts<'a> {
+    /// By kind of connection, then by account.
+    calls: Vec<HashMap<String, Vec<LedgerEntry>>>,
+    jobs: HashMap<i64, Vec<&'a Job>>,
+    quarantined: HashMap<i64, &'a Quarantined>,
+}
+
+impl<'a> Pasts<'a> {
+    fn gather(stage: &Stage, done: &'a Done) -> Self {
+        let mut pasts = Self::default();
+        for model in &stage.models {
+            let mut ledger: HashMap<String, Vec<LedgerEntry>> = HashMap::new();
+            for entry in model.ledger() {
+                ledger.entry(entry.account.clone().unwrap_or_default()).or_default().push(entry);
+            }
+            pasts.calls.push(ledger);
+        }
+        for job in &done.said.jobs {
+            pasts.jobs.entry(job.connection_id).or_default().push(job);
+        }
+        // Each worker was heard of at its own end.
+        pasts.jobs.values_mut().for_each(|jobs| jobs.sort_by_key(|job| job.at));
+        pasts.quarantined = done.said.quarantined.iter().map(|lost| (lost.connection_id, lost)).collect();
+        pasts
+    }
+
+    fn of(&self, connection_id: i64) -> Past<'_> {
+        let (kind, _) = kind_of(connection_id);
+        let calls = self.calls.get(kind).and_then(|ledger| ledger.get(&account_of(connection_id)));
+        let jobs = self.jobs.get(&connection_id);
+        Past { calls: calls.map_or(&[], Vec::as_slice), jobs: jobs.map_or(&[], Vec::as_slice) }
+    }
+}
+
+/// What is found out row by row.
+#[derive(Default)]
+struct Found {
+    lost: Vec<String>,
+    twice: Vec<String>,
+    stale: Vec<String>,
+    missing: Vec<String>,
+    unexplained: Vec<String>,
+    done_again: Vec<String>,
+    spent: Vec<String>,
+    due: Vec<String>,
+}
+
 /// Compares them all.
 pub(crate) async fn judge(stage: &Stage, done: &Done, arguments: &Arguments) -> Result<Verdict> {
-    let mut verdict = Verdict::default();
-    let (mut lost, mut twice, mut stale, mut missing) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let (mut unexplained, mut spent, mut due) = (Vec::new(), Vec::new(), Vec::new());
-    let mut ledgers: Vec<HashMap<String, Vec<LedgerEntry>>> = Vec::new();
-    for model in &stage.models {
-        let mut ledger: HashMap<String, Vec<LedgerEntry>> = HashMap::new();
-        for entry in model.ledger() {
-            ledger.entry(entry.account.clone().unwrap_or_default()).or_default().push(entry);
-        }
-        ledgers.push(ledger);
-    }
-    let mut came_again: HashMap<i64, Vec<&Again>> = HashMap::new();
-    for again in &done.said.came_again {
-        came_again.entry(again.connection_id).or_default().push(again);
-    }
-    let mut done_again = Vec::new();
-    let stored: HashMap<i64, DateTime<Utc>> =
-        done.said.stored.iter().map(|stored| (stored.connection_id, stored.at)).collect();
-    let since_when: HashMap<i64, DateTime<Utc>> = done.said.quarantined.iter().copied().collect();
+    let (mut verdict, mut found) = (Verdict::default(), Found::default());
+    let pasts = Pasts::gather(stage, done);
     let may_take = TimeDelta::seconds(i64::try_from(arguments.call_seconds)?) + STORING;
+    let reasons = Reasons { done, may_take };
+    let answered_after = TimeDelta::milliseconds(i64::try_from(arguments.latency)?);
     let cache = stage.cache().await?;
     for row in rows(stage).await? {
-        let (kind, name) = kind_of(row.id);
-        let (Some(model), Some(ledger)) = (stage.models.get(kind), ledgers.get(kind)) else { continue };
-        let who = format!("{name} connection {}", row.id);
-        let none = Vec::new();
-        let calls = ledger.get(&account_of(row.id)).unwrap_or(&none);
-        verdict.calls += calls.len() as u64;
-        if calls.iter().any(|call| call.did == Did::ReuseDetected) {
-            spent.push(who.clone());
+        let past = pasts.of(row.id);
+        judge_calls(&row, past, &reasons, &mut verdict, &mut found);
+        verdict.windows.extend(window(past, answered_after));
+        judge_row(&row, pasts.quarantined.get(&row.id).copied(), past, &reasons, &mut verdict, &mut found);
+        if row.generation > 0 && !is_what_the_provider_gave(&row, stage, past) {
+            found.lost.push(format!("{}: what is stored is not what the provider gave last", who(&row)));
         }
-        // A call that spends is written down, and the second of two messages finds it.
-        let doubled_since = done.added(row.id).filter(|_| name == "repeatable");
-        for second in second_calls(calls, doubled_since, done) {
-            match second {
-                Ok(reason) => *verdict.explained.entry(reason).or_default() += 1,
-                Err(what) => unexplained.push(format!("{who}: {what}")),
-            }
-        }
-        for again in came_again.get(&row.id).into_iter().flatten() {
-            match came(again, calls, done) {
-                Ok(reason) => *verdict.came_again.entry(reason).or_default() += 1,
-                Err(what) => done_again.push(format!("{who}: {what}")),
-            }
-        }
-        let answered_after = TimeDelta::milliseconds(i64::try_from(arguments.latency)?);
-        verdict.windows.extend(stored.get(&row.id).and_then(|at| window(calls, *at, answered_after)));
-        match (row.generation, row.state.as_str()) {
-            (1, "active") => verdict.refreshed += 1,
-            (0, "quarantined") if name == "strict" => {
-                match quarantined(since_when.get(&row.id).copied(), calls, may_take, done) {
-                    Ok(reason) => *verdict.quarantined.entry(reason).or_default() += 1,
-                    Err(what) => lost.push(format!("{who}: {what}")),
-                }
-                continue;
-            }
-            (2.., _) => twice.push(format!("{who}: generation {}", row.generation)),
-            (generation, state) => {
-                lost.push(format!("{who}: generation {generation}, {state}, {} calls", calls.len()));
-                continue;
-            }
-        }
-        let token = row.access_token.unwrap_or_default();
-        let is_the_models = model.is_valid(&token);
-        let is_newest = name != "strict" || row.refresh_token == model.refresh_token(&account_of(row.id));
-        if !is_the_models || !is_newest {
-            lost.push(format!("{who}: what is stored is not what the provider gave last"));
-        }
-        match cache.get::<Option<String>, _>(format!("connectionAccessToken_{}", row.id)).await? {
-            Some(cached) if cached == token => {}
-            Some(_) => stale.push(who.clone()),
-            None => missing.push(who.clone()),
-        }
-        if row.is_due {
-            due.push(who);
+        let cached = cache.get::<Option<String>, _>(format!("connectionAccessToken_{}", row.id)).await?;
+        match in_cache(&row, cached.as_deref()) {
+            Cached::Right => {}
+            Cached::Stale => found.stale.push(who(&row) + &of_cache(past, &reasons)),
+            Cached::Missing => found.missing.push(who(&row) + &of_cache(past, &reasons)),
         }
     }
     let leftover: Vec<String> = stage
@@ -139,47 +137,171 @@ pub(crate) async fn judge(stage: &Stage, done: &Done, arguments: &Arguments) -> 
         .filter(|(_, [all, ready, held])| *all != 0 || all - ready - held != 0)
         .map(|(queue, [all, ready, held])| format!("{queue}: {all}, of which {ready} ready and {held} held"))
         .collect();
-    let bad_ends = bad_ends(done, &mut verdict);
+    let bad_ends = bad_ends(&reasons, &mut verdict);
+    let gave_up = done.gave_up.iter().filter_map(|gone| reasons.of_giving_up(gone).err()).collect();
     verdict.violations = vec![
-        ("lost", lost),
-        ("stored twice", twice),
-        ("stale in the cache", stale),
-        ("missing in the cache", missing),
-        ("spent token presented", spent),
-        ("second call unexplained", unexplained),
-        ("ended message came again", done_again),
-        ("left due", due),
+        ("lost", found.lost),
+        ("stored twice", found.twice),
+        ("stale in the cache", found.stale),
+        ("missing in the cache", found.missing),
+        ("spent token presented", found.spent),
+        ("second call unexplained", found.unexplained),
+        ("ended message came again", found.done_again),
+        ("left due", found.due),
         ("message left over", leftover),
         ("dead letter lost", done.lost_dead_letters.clone()),
         ("dead letters may be lost", unsafe_dead_letters(stage).await?),
         ("process did not end well", bad_ends),
+        ("gave up without reason", gave_up),
         ("resumed late", late(&done.resumed_in).into_iter().collect()),
         ("did not recover", done.recovered_in.is_none().then(|| "in time".to_owned()).into_iter().collect()),
     ];
     Ok(verdict)
 }
 
-/// How long the answer that was stored by then had been on its way into row and cache; `None` where something was wrong with
-/// it.
-fn window(calls: &[LedgerEntry], stored: DateTime<Utc>, answered_after: TimeDelta) -> Option<Duration> {
-    let call = calls.iter().rfind(|call| call.arrived_at <= stored)?;
+fn who(row: &Row) -> String {
+    format!("{} connection {}", kind_of(row.id).1, row.id)
+}
+
+/// What happened on the way to what stands in the row.
+fn judge_calls(row: &Row, past: Past<'_>, reasons: &Reasons<'_>, verdict: &mut Verdict, found: &mut Found) {
+    verdict.calls += past.calls.len() as u64;
+    if past.calls.iter().any(|call| call.did == Did::ReuseDetected) {
+        found.spent.push(who(row));
+    }
+    // A call that spends is written down, and the second of two messages finds it.
+    let doubled_since = reasons.done.added(row.id).filter(|_| kind_of(row.id).1 == REPEATABLE);
+    for second in reasons.of_second_calls(past, doubled_since) {
+        match second {
+            Ok(reason) => *verdict.explained.entry(reason).or_default() += 1,
+            Err(what) => found.unexplained.push(format!("{}: {what}", who(row))),
+        }
+    }
+    for job in past.jobs {
+        let End::Nothing(stood, Delivered::Again) = job.end else { continue };
+        if stood == said::Found::Other {
+            continue;
+        }
+        match reasons.of_coming_again(job, stood, past) {
+            Ok(reason) => *verdict.came_again.entry(reason).or_default() += 1,
+            Err(what) => found.done_again.push(format!("{}: {what}", who(row))),
+        }
+    }
+}
+
+/// What stands in the row, without its tokens.
+fn judge_row(
+    row: &Row,
+    quarantined: Option<&Quarantined>,
+    past: Past<'_>,
+    reasons: &Reasons<'_>,
+    verdict: &mut Verdict,
+    found: &mut Found,
+) {
+    match (row.generation, row.state.as_str()) {
+        (1, "active") => verdict.refreshed += 1,
+        (0, QUARANTINED) if kind_of(row.id).1 == STRICT => {
+            match reasons.of_quarantine(quarantined, past) {
+                Ok(reason) => *verdict.quarantined.entry(reason).or_default() += 1,
+                Err(what) => found.lost.push(format!("{}: {what}", who(row))),
+            }
+            return;
+        }
+        (2.., _) => found.twice.push(format!("{}: generation {}", who(row), row.generation)),
+        (generation, state) => {
+            let calls = past.calls.len();
+            found.lost.push(format!("{}: generation {generation}, {state}, {calls} calls", who(row)));
+            return;
+        }
+    }
+    if row.is_due {
+        found.due.push(who(row));
+    }
+}
+
+/// Whether its provider takes what is stored: the access token; and the refresh token, where each call replaces that.
+fn is_what_the_provider_gave(row: &Row, stage: &Stage, past: Past<'_>) -> bool {
+    let (kind, name) = kind_of(row.id);
+    let Some(model) = stage.models.get(kind) else { return false };
+    let refresh_token = row.refresh_token.as_deref();
+    let is_good = match name {
+        // There is one that is good, and no other.
+        STRICT => row.refresh_token == model.refresh_token(&account_of(row.id)),
+        LENIENT => refresh_token
+            .and_then(|token| model.serial_of(token))
+            .is_some_and(|serial| is_unspent(serial, past.calls)),
+        // Not used here.
+        _ => true,
+    };
+    is_good && model.is_valid(row.access_token.as_deref().unwrap_or_default())
+}
+
+/// Of several refresh tokens that a lenient provider gave for one that it was shown again and again, each is good until it is
+/// shown itself.
+fn is_unspent(serial: u64, calls: &[LedgerEntry]) -> bool {
+    let is_given =
+        |did: Did| matches!(did, Did::Granted { refresh_token: Some(given), .. } if given == serial);
+    let is_granted = |did: Did| matches!(did, Did::Granted { .. });
+    let is_spent = calls.iter().any(|call| call.presented == Some(serial) && is_granted(call.did));
+    calls.iter().any(|call| is_given(call.did)) && !is_spent
+}
+
+/// What may have happened to the cache on the way.
+fn of_cache(past: Past<'_>, reasons: &Reasons<'_>) -> String {
+    let called = past.calls.last().map(|call| call.arrived_at);
+    let said = past.jobs.last().map(|job| job.at);
+    called.max(said).map(|last| reasons.story(past, last + STORING)).unwrap_or_default()
+}
+
+/// What the cache holds, beside the row.
+#[derive(Debug, PartialEq, Eq)]
+enum Cached {
+    Right,
+    /// Another token than the row.
+    Stale,
+    /// None, although there is a good one.
+    Missing,
+}
+
+/// Nobody fills the cache for a connection that waits for a person once its token has died; but it never holds another one.
+fn in_cache(row: &Row, cached: Option<&str>) -> Cached {
+    match cached {
+        Some(cached) if Some(cached) == row.access_token.as_deref() => Cached::Right,
+        Some(_) => Cached::Stale,
+        None if row.state == QUARANTINED => Cached::Right,
+        None => Cached::Missing,
+    }
+}
+
+/// How long the answer that was stored had been on its way into row and cache; `None` where something was wrong with it.
+fn window(past: Past<'_>, answered_after: TimeDelta) -> Option<Duration> {
+    let stored = past.jobs.iter().rfind(|job| job.end == End::Stored)?.at;
+    let call = past.calls.iter().rfind(|call| call.arrived_at <= stored)?;
     let is_granted = matches!(call.did, Did::Granted { .. }) && call.fault.is_none();
     is_granted.then(|| (stored - call.arrived_at - answered_after).to_std().ok())?
 }
 
-/// Those that nothing excuses.
-fn bad_ends(done: &Done, verdict: &mut Verdict) -> Vec<String> {
+/// A pool may hold connections for so long that broke with whoever was away before, for a person who looks for the reason.
+const BEFORE: TimeDelta = TimeDelta::seconds(30);
+
+/// Those that nothing excuses: a process may give back what it had begun where there is no database.
+fn bad_ends(reasons: &Reasons<'_>, verdict: &mut Verdict) -> Vec<String> {
     let mut bad = Vec::new();
-    for end in &done.ends {
+    for end in &reasons.done.ends {
         let Some(wrong) = &end.wrong else { continue };
-        if done.events.iter().any(|event| event.excuses(&end.who, end.asked, end.ended)) {
+        if is_excused(end, &reasons.done.events) {
             verdict.excused_ends += 1;
         } else {
-            let meanwhile = chronicle(end.asked, end.ended, done);
-            bad.push(format!("{}: {wrong} (asked at {}){meanwhile}", end.who, end.asked));
+            let meanwhile = reasons.chronicle(end.asked - BEFORE, end.ended);
+            bad.push(format!("{}: {} (asked at {}){meanwhile}", end.who, wrong.what, end.asked));
         }
     }
     bad
+}
+
+fn is_excused(end: &troupe::End, events: &[Event]) -> bool {
+    let is_giving_back = end.wrong.as_ref().is_some_and(|wrong| wrong.is_giving_back);
+    is_giving_back && events.iter().any(|event| event.is_without_database(&end.who, end.asked, end.ended))
 }
 
 /// How late is too late, of a hundred times the broker comes back once.
@@ -234,6 +356,12 @@ async fn rows(stage: &Stage) -> Result<Vec<Row>> {
 
 #[cfg(test)]
 mod tests {
+    use chrono::{DateTime, Utc};
+    use freshet_tests::model_provider::Sent;
+
+    use crate::events::{What, Whom};
+    use crate::network::Part;
+
     use super::*;
 
     #[test]
@@ -244,5 +372,71 @@ mod tests {
         assert_eq!(quantiles(&seconds(1..=20)), Some([10, 20, 20].map(Duration::from_secs)));
         assert_eq!(quantiles(&seconds(1..=1_000)), Some([500, 990, 1_000].map(Duration::from_secs)));
         assert!(late(&seconds(1..=16)).is_some() && late(&seconds(1..=15)).is_none());
+    }
+
+    #[test]
+    fn the_cache_holds_what_the_row_holds_and_may_hold_nothing_for_a_connection_that_waits_for_a_person() {
+        let row = |state: &str| Row {
+            id: 1,
+            access_token: Some("a".into()),
+            refresh_token: None,
+            generation: 0,
+            state: state.into(),
+            is_due: false,
+        };
+        for (state, without) in [("active", Cached::Missing), (QUARANTINED, Cached::Right)] {
+            assert_eq!(in_cache(&row(state), Some("a")), Cached::Right, "{state}");
+            assert_eq!(in_cache(&row(state), Some("b")), Cached::Stale, "{state}");
+            assert_eq!(in_cache(&row(state), None), without, "{state}");
+        }
+    }
+
+    #[test]
+    fn a_refresh_token_is_good_that_was_given_and_not_shown_since() {
+        let call = |presented, did| LedgerEntry {
+            arrived_at: DateTime::<Utc>::UNIX_EPOCH,
+            at_once: 1,
+            account: None,
+            caller: None,
+            grant_type: None,
+            presented: Some(presented),
+            client_secret: None,
+            did,
+            fault: None,
+            sent: Sent::Pending,
+        };
+        let granted = |token| Did::Granted { access_token: 1, refresh_token: Some(token) };
+        // The first one is shown twice, and there are two good ones.
+        let calls = [call(1, granted(2)), call(1, granted(3)), call(2, Did::NotAsked)];
+        let good: Vec<u64> = (1..=4).filter(|serial| is_unspent(*serial, &calls)).collect();
+        assert_eq!(good, [2, 3]);
+        let calls = [call(1, granted(2)), call(2, granted(3))];
+        let good: Vec<u64> = (1..=4).filter(|serial| is_unspent(*serial, &calls)).collect();
+        assert_eq!(good, [3]);
+    }
+
+    #[test]
+    fn only_what_is_given_back_while_there_is_no_database_is_excused() {
+        let asked = DateTime::<Utc>::UNIX_EPOCH;
+        let second = TimeDelta::seconds(1);
+        let end = |is_giving_back| troupe::End {
+            who: "a".into(),
+            asked,
+            ended: asked + second,
+            wrong: Some(troupe::Wrong { what: "it".into(), is_giving_back }),
+        };
+        let event = |what, who: &str, from| {
+            let (from, whom) = (asked + second * from, Whom::Worker(who.into()));
+            [Event { what, whom, from, until: from + second }]
+        };
+        let away = What::CutOff(Part::Database);
+        assert!(
+            is_excused(&end(true), &event(away, "a", 0)) && is_excused(&end(true), &event(away, "a", -1))
+        );
+        assert!(!is_excused(&end(false), &event(away, "a", 0)), "a panic, or whatever it was");
+        assert!(!is_excused(&end(true), &event(away, "b", 0)), "somebody else had no database");
+        assert!(!is_excused(&end(true), &event(away, "a", 2)), "it went away after");
+        assert!(!is_excused(&end(true), &event(away, "a", -3)), "it was back before");
+        assert!(!is_excused(&end(true), &event(What::Slow(Part::Database), "a", 0)), "it was there");
     }
 }

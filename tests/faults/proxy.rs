@@ -23,6 +23,9 @@ pub(crate) enum Mode {
     HalfOpen,
     /// Nothing arrives, and nobody is told.
     BlackHole,
+    /// The same, and for good: connections that were there stay silent when the network is well again, as behind a router that
+    /// has forgotten them. New ones are carried then.
+    Gone,
 }
 
 /// A proxy on loopback; ends when dropped, with its connections.
@@ -69,20 +72,37 @@ async fn carry(client: TcpStream, server: SocketAddr, mode: watch::Receiver<Mode
     // Resets are to be seen as such by both.
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     let _ = (client.set_zero_linger(), server.set_zero_linger());
-    let (from_client, to_client) = client.into_split();
-    let (from_server, to_server) = server.into_split();
-    let mut resets = mode.clone();
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_server, mut to_server) = server.into_split();
+    let (mut resets, mut losses) = (mode.clone(), mode.clone());
     tokio::select! {
-        () = pump(from_client, to_server, mode.clone(), true) => {}
-        () = pump(from_server, to_client, mode, false) => {}
-        _ = resets.wait_for(|mode| *mode == Mode::Reset) => {}
+        biased;
+        Ok(_) = losses.wait_for(|mode| *mode == Mode::Gone) => {}
+        _ = resets.wait_for(|mode| *mode == Mode::Reset) => return,
+        () = pump(&mut from_client, &mut to_server, mode.clone(), true) => return,
+        () = pump(&mut from_server, &mut to_client, mode.clone(), false) => return,
     }
+    // Neither hears that the other one has left.
+    let swallowed = async { tokio::join!(swallow(&mut from_client), swallow(&mut from_server)) };
+    tokio::select! {
+        _ = swallowed => {}
+        () = proxy_ends(mode) => {}
+    }
+}
+
+/// Takes all that comes, and gives it to nobody.
+async fn swallow(from: &mut OwnedReadHalf) {
+    let _ = tokio::io::copy(from, &mut tokio::io::sink()).await;
+}
+
+async fn proxy_ends(mut mode: watch::Receiver<Mode>) {
+    while mode.changed().await.is_ok() {}
 }
 
 /// Carries one direction to its end.
 async fn pump(
-    mut from: OwnedReadHalf,
-    mut to: OwnedWriteHalf,
+    from: &mut OwnedReadHalf,
+    to: &mut OwnedWriteHalf,
     mut mode: watch::Receiver<Mode>,
     is_from_client: bool,
 ) {
@@ -90,7 +110,7 @@ async fn pump(
     while let Ok(count @ 1..) = from.read(&mut chunk).await {
         // What does not arrive now arrives when the network is well again, as TCP has it, unless one of them has left.
         let passes = |mode: &Mode| match mode {
-            Mode::BlackHole => false,
+            Mode::BlackHole | Mode::Gone => false,
             Mode::HalfOpen => is_from_client,
             Mode::Open | Mode::Slow(_) | Mode::Reset => true,
         };
@@ -170,5 +190,27 @@ mod tests {
             stream.read_exact(&mut answer).await.unwrap();
             assert_eq!(&answer, b"ping", "{mode:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_gone_stays_so_and_what_comes_after_it_is_carried() {
+        let (proxy, mut stream) = echo().await;
+        said_back(&mut stream).await.unwrap();
+        proxy.set(Mode::Gone);
+        let is_silent = async |stream: &mut TcpStream| {
+            timeout(Duration::from_millis(100), said_back(stream)).await.is_err()
+        };
+        assert!(is_silent(&mut stream).await);
+        let mut meanwhile = TcpStream::connect(proxy.address()).await.unwrap();
+        assert!(is_silent(&mut meanwhile).await);
+        proxy.set(Mode::Open);
+        assert!(is_silent(&mut stream).await && is_silent(&mut meanwhile).await, "they are not told either");
+        let mut next = TcpStream::connect(proxy.address()).await.unwrap();
+        assert_eq!(&said_back(&mut next).await.unwrap(), b"ping");
+        // No more is left of the dead ones than of the others when the proxy ends.
+        drop(proxy);
+        let mut answer = [0; 1];
+        let told = timeout(Duration::from_secs(5), stream.read(&mut answer)).await.unwrap();
+        assert!(!matches!(told, Ok(1..)));
     }
 }

@@ -33,8 +33,15 @@ use crate::said;
 /// The pool of all providers that have none of their own.
 pub(crate) const POOL: &str = "shared";
 
+/// Connections whose tokens can be had again and again.
+pub(crate) const REPEATABLE: &str = "repeatable";
+/// Connections whose refresh token may be shown again for a while.
+pub(crate) const LENIENT: &str = "lenient";
+/// Connections whose refresh token must never be shown again.
+pub(crate) const STRICT: &str = "strict";
+
 /// The kinds of connections, by the remainder of their ids: at a provider each.
-pub(crate) const KINDS: [&str; 3] = ["repeatable", "lenient", "strict"];
+pub(crate) const KINDS: [&str; 3] = [REPEATABLE, LENIENT, STRICT];
 
 /// Longer than a lease, so that whoever comes after a dead worker may ask again.
 const LEEWAY: TimeDelta = TimeDelta::minutes(30);
@@ -235,7 +242,7 @@ impl Stage {
             Fault::status(502).spending(),
         ];
         let faults: Vec<Fault> = match name {
-            "strict" => unspent.into(),
+            STRICT => unspent.into(),
             _ => unspent.into_iter().chain(spent).collect(),
         };
         self.one_of(&faults).unwrap_or_else(|_| Fault::none())

@@ -30,8 +30,8 @@ pub(crate) fn print(arguments: &Arguments, done: &Done, verdict: &Verdict, took:
         line("broker kills among them", dead_letters::KILLS.to_string());
     }
     line("processes that gave up", done.gave_up.len().to_string());
-    for why in done.gave_up.iter().take(NAMED) {
-        println!("    {why}");
+    for gone in done.gave_up.iter().take(NAMED) {
+        println!("    {}", gone.why);
     }
     line("took", format!("{} s", took.as_secs()));
     line(
@@ -59,6 +59,8 @@ pub(crate) fn print(arguments: &Arguments, done: &Done, verdict: &Verdict, took:
     for (name, time) in names.zip(quantiles(&verdict.windows).into_iter().flatten()) {
         line(&format!("answer to row and cache, {name}"), format!("{:.1} ms", time.as_secs_f64() * 1e3));
     }
+    line("answers parked", done.said.parked.all.to_string());
+    line("of them stored", done.said.parked.stored.to_string());
     line("ends without a database, excused", verdict.excused_ends.to_string());
     for (reason, count) in &verdict.quarantined {
         line(&format!("quarantined: {reason}"), count.to_string());

@@ -21,7 +21,11 @@ const GRACE: Duration = Duration::from_secs(40);
 const NO_PLACE: &str = "there is no such place";
 
 /// What a worker says that gives a job back which it had begun.
-const GIVEN_BACK: [&str; 2] = ["grace period over", "message goes back to its queue"];
+const GIVEN_BACK: &str = "message goes back to its queue";
+/// What it says whose jobs were not at their end in time. It ends by the first exit code then.
+const GRACE_OVER: &str = "grace period over";
+/// What is said of a panic, wherever it was.
+const PANICKED: &str = "panicked";
 
 /// Processes of one kind, each in its place.
 pub(crate) struct Troupe {
@@ -44,13 +48,37 @@ pub(crate) struct End {
     pub(crate) ended: DateTime<Utc>,
     /// What is wrong with its end: it was not in good order within its grace period, or it gave back what it had
     /// begun.
-    pub(crate) wrong: Option<String>,
+    pub(crate) wrong: Option<Wrong>,
+}
+
+/// What is wrong with an end.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Wrong {
+    pub(crate) what: String,
+    /// Whether it is what is left to a process that has no database: it gives back what it cannot write down. A panic, another
+    /// exit code and a process that does not end are none of it.
+    pub(crate) is_giving_back: bool,
+}
+
+/// A process that ended by itself.
+#[derive(Debug)]
+pub(crate) struct GaveUp {
+    pub(crate) who: String,
+    /// When it still ran.
+    pub(crate) last_seen: DateTime<Utc>,
+    /// When it did not any more.
+    pub(crate) noticed: DateTime<Utc>,
+    /// What it complained of last.
+    pub(crate) why: String,
+    /// Whether it said by its exit code that it cannot go on, and did not panic.
+    pub(crate) is_in_order: bool,
 }
 
 struct Member {
     /// As it calls providers.
     caller: String,
     process: Process,
+    last_seen: DateTime<Utc>,
     /// Its own definitions, which let it call under its name.
     _folder: TestFolder,
 }
@@ -116,7 +144,7 @@ impl Troupe {
             .variables(environment)
             .variable("FRESHET_PROVIDER_DIRECTORY", folder.path())
             .start()?;
-        Ok(Member { caller, process, _folder: folder })
+        Ok(Member { caller, process, last_seen: now(), _folder: folder })
     }
 
     /// Kills one; another takes its place. Answers who it was.
@@ -141,19 +169,21 @@ impl Troupe {
         Ok(member.caller.clone())
     }
 
-    /// Those that have ended by themselves are started again, as a supervisor does. Answers who that were, and what each
-    /// complained of last.
-    pub(crate) async fn revive(&mut self) -> Result<Vec<(String, String)>> {
+    /// Those that have ended by themselves are started again, as a supervisor does. Answers who that were.
+    pub(crate) async fn revive(&mut self) -> Result<Vec<GaveUp>> {
         let mut gone = Vec::new();
         for place in 0..self.members.len() {
             let member = self.members.get_mut(place).context(NO_PLACE)?;
-            if !member.process.is_running()? {
-                let member = self.take(place)?;
-                let ended = member.process.ended(GRACE).await?;
-                self.said.hear(&member.caller, &ended);
-                let why = format!("{}: exit code {:?}, {}", member.caller, ended.code, last_error(&ended));
-                gone.push((member.caller, why));
+            // From before the look, after which it may end at once.
+            let looked = now();
+            if member.process.is_running()? {
+                member.last_seen = looked;
+                continue;
             }
+            let member = self.take(place)?;
+            let ended = member.process.ended(GRACE).await?;
+            self.said.hear(&member.caller, &ended);
+            gone.push(gave_up(member.caller, member.last_seen, &ended));
         }
         Ok(gone)
     }
@@ -178,7 +208,7 @@ impl Troupe {
         let result = member.process.terminate(GRACE).await;
         let ended = now();
         let wrong = match result {
-            Err(error) => Some(format!("{error:#}")),
+            Err(error) => Some(Wrong { what: format!("{error:#}"), is_giving_back: false }),
             Ok(ended) => {
                 self.said.hear(&caller, &ended);
                 wrong_with(&ended)
@@ -188,12 +218,31 @@ impl Troupe {
     }
 }
 
-fn wrong_with(ended: &Ended) -> Option<String> {
-    if ended.code != Some(0) {
-        return Some(format!("exit code {:?}, {}", ended.code, last_error(ended)));
+fn wrong_with(ended: &Ended) -> Option<Wrong> {
+    let wrong = |what: &str, is_giving_back| Some(Wrong { what: what.to_owned(), is_giving_back });
+    if let Some(line) = said(ended, PANICKED) {
+        return wrong(line, false);
     }
-    let gave_back = |line: &&str| GIVEN_BACK.into_iter().any(|words| line.contains(words));
-    ended.stderr.lines().find(gave_back).map(str::to_owned)
+    match (ended.code, said(ended, GRACE_OVER), said(ended, GIVEN_BACK)) {
+        (Some(0 | 1), Some(line), _) | (Some(0), _, Some(line)) => wrong(line, true),
+        (Some(0), None, None) => None,
+        (code, ..) => wrong(&format!("exit code {code:?}, {}", last_error(ended)), false),
+    }
+}
+
+fn gave_up(who: String, last_seen: DateTime<Utc>, ended: &Ended) -> GaveUp {
+    GaveUp {
+        why: format!("{who}: exit code {:?}, {}", ended.code, last_error(ended)),
+        is_in_order: ended.code == Some(1) && said(ended, PANICKED).is_none(),
+        who,
+        last_seen,
+        noticed: now(),
+    }
+}
+
+/// The first line with these words.
+fn said<'a>(ended: &'a Ended, words: &str) -> Option<&'a str> {
+    ended.stderr.lines().find(|line| line.contains(words))
 }
 
 /// What it complained of last tells why it ended.
@@ -201,4 +250,40 @@ fn last_error(ended: &Ended) -> &str {
     let error = ended.stderr.lines().rfind(|line| line.contains("\"ERROR\""));
     // Who does not come to its log says it plainly.
     error.or_else(|| ended.stderr.lines().last()).unwrap_or("and it said nothing")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ended(code: Option<i32>, stderr: &str) -> Ended {
+        Ended { name: "worker", code, stdout: String::new(), stderr: stderr.into(), took: Duration::ZERO }
+    }
+
+    #[test]
+    fn only_giving_back_what_was_begun_can_be_excused() {
+        let wrong = |code, stderr: &str| wrong_with(&ended(code, stderr)).map(|wrong| wrong.is_giving_back);
+        assert_eq!(wrong(Some(0), "all is well"), None);
+        let (over, given_back) =
+            ("grace period over; messages come again", "message goes back to its queue: x");
+        assert_eq!(wrong(Some(1), over), Some(true));
+        assert_eq!(wrong(Some(0), given_back), Some(true));
+        assert_eq!(wrong(Some(1), given_back), Some(false), "not by the grace");
+        assert_eq!(wrong(Some(1), "error: no"), Some(false));
+        assert_eq!(wrong(Some(78), over), Some(false));
+        assert_eq!(wrong(None, over), Some(false));
+        for code in [0, 1] {
+            let panicked = format!("panicked: as it stands in the program\n{over}\n{given_back}");
+            assert_eq!(wrong(Some(code), &panicked), Some(false));
+        }
+    }
+
+    #[test]
+    fn who_gives_up_says_so_by_its_exit_code_and_does_not_panic() {
+        let is_in_order = |code, stderr: &str| gave_up("a".into(), now(), &ended(code, stderr)).is_in_order;
+        assert!(is_in_order(Some(1), "error: no database"));
+        for (code, stderr) in [(Some(1), "panicked: x"), (Some(0), ""), (Some(101), ""), (None, "")] {
+            assert!(!is_in_order(code, stderr), "{code:?} {stderr}");
+        }
+    }
 }

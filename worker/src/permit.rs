@@ -158,7 +158,11 @@ impl Permits {
     async fn take(&self, gate: &Gate, rate: &Rate, deadline: Instant) -> Result<(), Deferral> {
         let mut seat = None;
         loop {
-            let refused_for = match self.rate_limiter.take(&gate.provider, rate).await {
+            let taken = match seat {
+                None => self.rate_limiter.take(&gate.provider, rate).await,
+                Some(_) => self.rate_limiter.take_in_turn(&gate.provider, rate).await,
+            };
+            let refused_for = match taken {
                 Taken::Granted => return Ok(()),
                 Taken::Wait(wait) => wait,
             };
@@ -167,8 +171,11 @@ impl Permits {
                 seat = self.seats.try_acquire().ok();
                 // The rate names the same wait to all of them, and after it there is one request for the first. All who asked at
                 // that moment would ask again and again: each has a turn of its own instead, in a line of all workers.
+                // The last turn that may be waited for begins at the deadline.
+                let left = deadline.saturating_duration_since(Instant::now()) + rate.interval();
+                let longest = left.saturating_sub(refused_for);
                 let turn = match seat {
-                    Some(_) => self.turn(gate, Refused::Waits, rate, refused_for, PATIENCE).await,
+                    Some(_) => self.turn(gate, Refused::Waits, rate, refused_for, longest).await,
                     None => None,
                 };
                 wait = turn.map(|turn| turn.begins_in);
@@ -178,7 +185,6 @@ impl Permits {
                 let until = self.comes_back(gate, rate, refused_for).await;
                 return Err(Deferral { until, reason: DeferralReason::RateLimited });
             };
-            // Somebody who has just come may be faster, so it asks again.
             sleep(wait).await;
         }
     }

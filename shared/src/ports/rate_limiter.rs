@@ -14,7 +14,12 @@ pub use crate::domain::limits::Taken;
 pub trait RateLimiter: Send + Sync {
     /// Takes one request to `provider`, if `rate` allows it now. One that is refused consumes nothing, and says how long
     /// it would be until one is granted. It always answers: where the shared state is away, out of a share of our own.
+    ///
+    /// One that comes while others wait ([`Refused::Waits`]) is refused: it would take what the first of them waited for.
     async fn take(&self, provider: &str, rate: &Rate) -> Taken;
+
+    /// Takes one request for one that waited, and whose turn it is.
+    async fn take_in_turn(&self, provider: &str, rate: &Rate) -> Taken;
 
     /// Gives a turn to one that was refused, behind all that were given before in this queue to whoever calls this provider,
     /// so that all of them together ask again as fast as `rate` allows, however many they are. `earliest`: from now until
@@ -69,5 +74,10 @@ impl Turn {
         let [Ok(earliest), Ok(spacing), Ok(longest)] = spans else { return None };
         let begins = turns.next(now.checked_add_signed(earliest)?, spacing, longest)?;
         Some(Self { begins_in: (begins - now).to_std().unwrap_or_default(), lasts })
+    }
+
+    /// How long it is until all turns have passed that were given; `None` if they have.
+    pub fn wait_behind(turns: &Turns, now: DateTime<Utc>) -> Option<Duration> {
+        (turns.end()? - now).to_std().ok().filter(|wait| !wait.is_zero())
     }
 }

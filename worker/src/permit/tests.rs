@@ -252,10 +252,12 @@ async fn a_backlog_of_two_workers_uses_nearly_all_of_the_rate_and_no_more() {
     let first = Bench::new(4, Some((rate, 1, 1)), 0);
     let workers = [Arc::new(first.another_worker()), Arc::new(first)];
     let clock = workers[0].clock.clone();
+    let begun = clock.now();
     let (mut due, mut granted) = (vec![clock.now(); JOBS], Vec::new());
     let mut asking = tokio::task::JoinSet::new();
     while granted.len() < JOBS {
         let now = clock.now();
+        assert!(now - begun < seconds(2 * JOBS as i64 / i64::from(rate)), "{} are granted", granted.len());
         let (coming, later): (Vec<_>, Vec<_>) = due.into_iter().partition(|at| *at <= now);
         due = later;
         for number in 0..coming.len() {

@@ -39,6 +39,16 @@ impl InProcessRateLimiter {
 #[async_trait]
 impl RateLimiter for InProcessRateLimiter {
     async fn take(&self, provider: &str, rate: &Rate) -> Taken {
+        let now = self.clock.now();
+        let mut limits = self.limits();
+        let limit = limits.entry(provider.to_owned()).or_default();
+        match Turn::wait_behind(&limit.waiting, now) {
+            Some(wait) => Taken::Wait(wait),
+            None => limit.granted.take(rate, now),
+        }
+    }
+
+    async fn take_in_turn(&self, provider: &str, rate: &Rate) -> Taken {
         self.limits().entry(provider.to_owned()).or_default().granted.take(rate, self.clock.now())
     }
 
@@ -93,6 +103,9 @@ mod tests {
         let turn = async |provider: &str| turn_of(provider, Refused::IsPutOff).await;
         assert_eq!([turn("fynd").await, turn("fynd").await], [Some((5, 10)), Some((15, 10))]);
         assert_eq!(turn_of("fynd", Refused::Waits).await, Some((5, 10)));
+        assert_eq!(limiter.take("fynd", &rate).await, Taken::Wait(Duration::from_secs(15)), "somebody waits");
+        assert_eq!(limiter.take_in_turn("fynd", &rate).await, Taken::Granted);
+        assert_eq!(limiter.take("very", &rate).await, Taken::Granted);
         assert_eq!(turn("very").await, Some((5, 10)));
         assert_eq!([turn("fynd").await, turn("fynd").await], [Some((25, 10)), None]);
         clock.advance(TimeDelta::seconds(12));

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta};
+use chrono::{DateTime, TimeDelta, Utc};
 use governor::clock::Clock;
 use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
@@ -53,6 +53,12 @@ impl LocalShare {
     }
 
     pub(super) fn take(&self, provider: &str, rate: &Rate) -> Taken {
+        let line = lock(&self.turns).get(&(provider.to_owned(), Refused::Waits)).copied();
+        let wait = line.zip(self.now()).and_then(|(line, now)| Turn::wait_behind(&line, now));
+        wait.map_or_else(|| self.take_in_turn(provider, rate), Taken::Wait)
+    }
+
+    pub(super) fn take_in_turn(&self, provider: &str, rate: &Rate) -> Taken {
         let mut limits = lock(&self.limits);
         if limits.get(provider).is_none_or(|limit| limit.rate != *rate) {
             let Some(limiter) = empty(&rate.share(self.workers)) else {
@@ -67,6 +73,11 @@ impl LocalShare {
         }
     }
 
+    /// By the runtime's clock, from when this was made.
+    fn now(&self) -> Option<DateTime<Utc>> {
+        DateTime::UNIX_EPOCH.checked_add_signed(TimeDelta::from_std(self.started.elapsed()).ok()?)
+    }
+
     /// As far apart as the requests of the share.
     pub(super) fn turn(
         &self,
@@ -75,8 +86,7 @@ impl LocalShare {
         earliest: Duration,
         longest: Duration,
     ) -> Option<Turn> {
-        let since_start = TimeDelta::from_std(self.started.elapsed()).ok()?;
-        let now = DateTime::UNIX_EPOCH.checked_add_signed(since_start)?;
+        let now = self.now()?;
         let lasts = rate.share(self.workers).interval();
         let queue = (queue.provider.to_owned(), queue.refused);
         Turn::next(lock(&self.turns).entry(queue).or_default(), now, earliest, lasts, longest)

@@ -1,7 +1,7 @@
 -- Takes one request out of a rate: GCRA, as in domain/limits/gcra.rs, on the clock of Redis, so that the clocks of the
 -- workers need not agree.
 --
--- KEYS: rate. ARGV: interval between requests in microseconds, burst.
+-- KEYS: rate, line. ARGV: interval between requests in microseconds, burst, 1 if it is the caller's turn in the line.
 -- Returns 0 if granted, else in how many microseconds one would be; nothing was consumed then.
 
 local interval, burst = tonumber(ARGV[1]), tonumber(ARGV[2])
@@ -10,6 +10,12 @@ local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local tolerance = interval * (burst - 1)
 local furthest = now + tolerance + interval
+
+-- Whoever has just come stands behind those that wait.
+local line = ARGV[3] ~= '1' and tonumber(redis.call('GET', KEYS[2]))
+if line and line > now then
+  return line - now
+end
 
 -- Something that is no number is none of ours.
 local stored = tonumber(redis.call('GET', KEYS[1]))

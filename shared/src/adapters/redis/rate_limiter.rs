@@ -62,11 +62,12 @@ impl RedisRateLimiter {
         }
     }
 
-    async fn ask(&self, provider: &str, rate: &Rate) -> Result<Taken, Problem> {
+    async fn ask(&self, provider: &str, rate: &Rate, is_its_turn: bool) -> Result<Taken, Problem> {
         let client = self.links.of_provider(provider).await?;
-        let arguments: Vec<Value> =
-            vec![micros(rate.interval()).into(), i64::from(rate.burst().get()).into()];
-        let wait: i64 = self.take.answer(client, vec![self.keys.rate(provider)], arguments).await?;
+        let numbers = [micros(rate.interval()), rate.burst().get().into(), is_its_turn.into()];
+        let arguments: Vec<Value> = numbers.into_iter().map(Value::from).collect();
+        let keys = vec![self.keys.rate(provider), self.keys.line(provider)];
+        let wait: i64 = self.take.answer(client, keys, arguments).await?;
         Ok(match u64::try_from(wait) {
             Ok(wait) if wait > 0 => Taken::Wait(Duration::from_micros(wait)),
             _ => Taken::Granted,
@@ -104,8 +105,13 @@ fn micros(span: Duration) -> i64 {
 #[async_trait]
 impl RateLimiter for RedisRateLimiter {
     async fn take(&self, provider: &str, rate: &Rate) -> Taken {
-        let taken = self.shared(self.ask(provider, rate)).await;
+        let taken = self.shared(self.ask(provider, rate, false)).await;
         taken.unwrap_or_else(|| self.share.take(provider, rate))
+    }
+
+    async fn take_in_turn(&self, provider: &str, rate: &Rate) -> Taken {
+        let taken = self.shared(self.ask(provider, rate, true)).await;
+        taken.unwrap_or_else(|| self.share.take_in_turn(provider, rate))
     }
 
     async fn turn(

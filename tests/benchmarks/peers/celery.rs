@@ -27,5 +27,7 @@ pub(crate) fn program() -> Result<Program> {
     Ok(Program::at("celery", &celery)
         .arguments(["--app", "worker", "worker", "--pool", "prefork", "--concurrency", "4"])
         .arguments(["--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "WARNING"])
+        // Nothing is left beside the sources.
+        .variables([("PYTHONDONTWRITEBYTECODE", "1")])
         .folder(&source(PEER)))
 }

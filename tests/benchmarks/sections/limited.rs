@@ -12,9 +12,9 @@ use crate::table::number;
 const RATE: u64 = 500;
 
 const METHOD: &str = "\
-The same as `storm` with two workers and `limits.rate = { requests = 500, per = \"1s\" }` for the provider. Ideal is one request \
-every 2 ms from the first one on. The most in any second is the largest number of calls that any window of one second held, \
-wherever it begins.";
+The same as `storm` with two workers, as many as the shipped manifests keep at least (up to four may run, as `limits.workers` \
+comes), and `limits.rate = { requests = 500, per = \"1s\" }` for the provider. Ideal is one request every 2 ms from the first one \
+on. The most in any second is the largest number of calls that any window of one second held, wherever it begins.";
 
 pub(super) async fn measure(scale: &Scale) -> Result<Measured> {
     let count = scale.pick(100_000, 5_000);

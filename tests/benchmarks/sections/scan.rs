@@ -96,10 +96,10 @@ pub(super) async fn measure(scale: &Scale) -> Result<Measured> {
         Figure::new("page of 1,000 due at the smaller size", "ms", small_page.clone()).at_most(5.0),
         Figure::ratio("page at ten times the connections", large_page, small_page)
             .at_most(1.3)
-            .or_fail_at(5.0),
+            .or_fail_at(3.0),
         Figure::ratio("found, claimed and published, over bare lapin's", &published, &bare)
             .at_least(0.7)
-            .or_fail_at(0.1),
+            .or_fail_at(0.3),
     ];
     Ok(Measured { method: METHOD.to_owned(), figures, bars, curves: Vec::new() })
 }

@@ -73,8 +73,8 @@ pub(super) async fn measure(scale: &Scale) -> Result<Measured> {
     let mut bars = vec![
         Figure::ratio("refreshes per second, over Node's", &ours, &rate(Contestant::Node))
             .at_least(2.5)
-            .or_fail_at(0.4),
-        Figure::ratio("refreshes per second, over the floor's", &ours, &floor).at_least(0.9).or_fail_at(0.08),
+            .or_fail_at(0.9),
+        Figure::ratio("refreshes per second, over the floor's", &ours, &floor).at_least(0.9).or_fail_at(0.16),
         Figure::ratio(
             "processor time per refresh, over the larger of 110 µs and 1.15 × the floor's",
             &cpu(Contestant::FRESHET),
@@ -87,7 +87,8 @@ pub(super) async fn measure(scale: &Scale) -> Result<Measured> {
             &cpu(Contestant::Floor),
         )
         .at_most(CPU_OVER_FLOOR)
-        .or_fail_at(6.0),
+        // The same stack without grouping needs 4.5 times the floor's time and more.
+        .or_fail_at(4.4),
     ];
     if !scale.is_quick {
         bars.push(

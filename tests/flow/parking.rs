@@ -127,6 +127,15 @@ impl Scene {
         Ok(())
     }
 
+    /// What is parked, without another call.
+    async fn is_stored_once_by_another_worker(&self) -> Result<()> {
+        let next = self.defined.fleet.worker().await?;
+        self.until_stored().await?;
+        next.stop().await?;
+        assert_eq!((self.model.calls("1"), self.model.grants("1")), (1, 1), "it was asked once");
+        self.refreshes_with_this_very_token().await
+    }
+
     async fn dissolve(self) -> Result<()> {
         self.defined.fleet.dissolve().await
     }
@@ -142,11 +151,7 @@ async fn a_rotated_token_survives_its_database_and_its_worker() -> Result<()> {
     assert!(!ended.stderr.contains(&granted));
 
     scene.bring_the_database_back().await?;
-    let next = scene.defined.fleet.worker().await?;
-    scene.until_stored().await?;
-    next.stop().await?;
-    assert_eq!((scene.model.calls("1"), scene.model.grants("1")), (1, 1), "it was asked once");
-    scene.refreshes_with_this_very_token().await?;
+    scene.is_stored_once_by_another_worker().await?;
     scene.dissolve().await
 }
 
@@ -181,11 +186,7 @@ async fn an_answer_whose_database_stands_still_is_parked_in_time_and_stored_once
     assert_eq!(scene.parked().await?, 1);
 
     scene.server.thaw()?;
-    let next = scene.defined.fleet.worker().await?;
-    scene.until_stored().await?;
-    next.stop().await?;
-    assert_eq!((scene.model.calls("1"), scene.model.grants("1")), (1, 1), "it was asked once");
-    scene.refreshes_with_this_very_token().await?;
+    scene.is_stored_once_by_another_worker().await?;
     scene.dissolve().await
 }
 

@@ -10,9 +10,9 @@ use fred::interfaces::KeysInterface;
 use freshet_shared::adapters::embedded::clock::ManualClock;
 use freshet_shared::adapters::redis::rate_limiter::RedisRateLimiter;
 use freshet_shared::adapters::redis::{RedisCache, RedisSettings};
-use freshet_shared::domain::limits::Rate;
+use freshet_shared::domain::limits::{Gcra, Rate};
 use freshet_shared::domain::secret::Secret;
-use freshet_shared::ports::rate_limiter::{Queue, RateLimiter, Refused, Taken};
+use freshet_shared::ports::rate_limiter::{RateLimiter, Taken};
 use freshet_tests::isolation::TestKeys;
 use freshet_tests::services::Redis;
 use freshet_tests::waiting::eventually;
@@ -24,6 +24,8 @@ const PATIENT: Duration = Duration::from_secs(20);
 const COMMAND_TIMEOUT: Duration = Duration::from_millis(500);
 /// What a loaded machine adds.
 const SLACK: Duration = Duration::from_secs(2);
+/// Who does not wait.
+const NOW: Duration = Duration::ZERO;
 const HOUR: Duration = Duration::from_secs(3_600);
 const WORKERS: u32 = 4;
 
@@ -46,13 +48,14 @@ impl Worker {
         Ok(Self { cache, limiter })
     }
 
+    /// One that may go out now.
     async fn take(&self, rate: &Rate) -> Taken {
-        self.limiter.take("fynd", rate).await
+        self.limiter.take("fynd", rate, NOW).await
     }
 
-    /// Takes one, waiting as it is told.
-    async fn take_in_turn(&self, rate: &Rate) {
-        while let Taken::Wait(wait) = self.take(rate).await {
+    /// Takes one, and asks until there is one.
+    async fn insist(&self, rate: &Rate) {
+        while let Taken::Refused(wait) = self.take(rate).await {
             tokio::time::sleep(wait).await;
         }
     }
@@ -77,9 +80,9 @@ async fn of_two_workers_at_once_exactly_the_burst_is_granted() -> Result<()> {
     let mut granted = 0;
     while let Some(taken) = takes.join_next().await {
         match taken? {
-            Taken::Granted => granted += 1,
+            Taken::Granted(_) => granted += 1,
             // The refused ones consumed nothing, or this would grow with each.
-            Taken::Wait(wait) => ensure!(wait <= HOUR && wait + HOUR / 2 > HOUR, "it says {wait:?}"),
+            Taken::Refused(wait) => ensure!(wait <= HOUR && wait + HOUR / 2 > HOUR, "it says {wait:?}"),
         }
     }
     assert_eq!(granted, 25, "of 80 takes");
@@ -101,13 +104,54 @@ async fn two_workers_that_wait_as_told_share_the_rate() -> Result<()> {
     let started = Instant::now();
     let taking = async |worker: &Worker| {
         for _ in 0..TAKES / 2 {
-            worker.take_in_turn(&rate).await;
+            worker.insist(&rate).await;
         }
     };
     tokio::join!(taking(one), taking(other));
     let elapsed = started.elapsed();
     let least = rate.interval() * (TAKES - BURST);
     ensure!(elapsed >= least, "it took {elapsed:?} instead of {least:?}");
+    keys.delete_keys().await
+}
+
+/// Whoever waits asks once, so nothing of the rate is lost between two questions.
+#[tokio::test]
+async fn those_that_wait_have_moments_one_after_another_and_none_is_left_out() -> Result<()> {
+    const TAKES: u32 = 400;
+    let keys = TestKeys::create().await?;
+    let rate = rate(500, Duration::from_secs(1), 1)?;
+    let mut takes = JoinSet::new();
+    let workers = [
+        Arc::new(Worker::connect(keys.url(), keys.prefix(), PATIENT)?),
+        Arc::new(Worker::connect(keys.url(), keys.prefix(), PATIENT)?),
+    ];
+    // The scripts are there, and the connections.
+    for worker in &workers {
+        worker.insist(&rate).await;
+    }
+    let begun = Instant::now();
+    for worker in workers.iter().cycle().take(TAKES as usize) {
+        let worker = worker.clone();
+        takes.spawn(async move { worker.limiter.take("fynd", &rate, Gcra::AHEAD).await });
+    }
+    let mut waits = Vec::new();
+    while let Some(taken) = takes.join_next().await {
+        match taken? {
+            Taken::Granted(wait) => waits.push(wait),
+            Taken::Refused(wait) => bail!("it would have to wait for {wait:?}"),
+        }
+    }
+    let asked_for = begun.elapsed();
+    let last = waits.iter().max().context("nothing was granted")?;
+    let all = rate.interval() * (TAKES - 1);
+    // Each wait counts from its own question.
+    ensure!(*last <= all, "the last waits for {last:?} in place of {all:?}");
+    ensure!(*last + asked_for + rate.interval() >= all, "the last waits for {last:?} after {asked_for:?}");
+    match workers[0].limiter.take("fynd", &rate, Duration::from_millis(1)).await {
+        // On a loaded machine all moments may have passed.
+        Taken::Granted(_) => ensure!(begun.elapsed() >= all, "one that does not wait is granted before them"),
+        Taken::Refused(wait) => ensure!(wait <= all, "it says {wait:?}"),
+    }
     keys.delete_keys().await
 }
 
@@ -118,13 +162,13 @@ async fn after_the_wait_that_it_names_one_is_granted() -> Result<()> {
     let rate = rate(10, Duration::from_secs(1), 3)?;
     for _ in 0..5 {
         let wait = loop {
-            if let Taken::Wait(wait) = worker.take(&rate).await {
+            if let Taken::Refused(wait) = worker.take(&rate).await {
                 break wait;
             }
         };
         ensure!(wait <= rate.interval(), "it says {wait:?}");
         tokio::time::sleep(wait).await;
-        assert_eq!(worker.take(&rate).await, Taken::Granted);
+        assert_eq!(worker.take(&rate).await, Taken::Granted(NOW));
     }
     keys.delete_keys().await
 }
@@ -139,11 +183,12 @@ async fn what_stands_in_its_key_by_mistake_does_not_hold_everything_up() -> Resu
     for mistake in ["no number", "9000000000000000", ""] {
         keys.client().set::<(), _, _>(name.as_str(), mistake, None, None, false).await?;
         match worker.take(&rate).await {
-            Taken::Granted => {}
-            Taken::Wait(wait) => {
-                ensure!(wait <= rate.interval(), "{mistake}: it says {wait:?}");
+            Taken::Granted(_) => {}
+            Taken::Refused(wait) => {
+                // As if all were promised that may be.
+                ensure!(wait <= rate.interval() + Gcra::AHEAD, "{mistake}: it says {wait:?}");
                 tokio::time::sleep(wait).await;
-                assert_eq!(worker.take(&rate).await, Taken::Granted, "{mistake}");
+                assert_eq!(worker.take(&rate).await, Taken::Granted(NOW), "{mistake}");
             }
         }
     }
@@ -160,10 +205,9 @@ async fn what_several_workers_put_off_has_one_queue_and_each_alone_has_one_while
         Worker::connect(&redis.url(), "", COMMAND_TIMEOUT)?,
         Worker::connect(&redis.url(), "", COMMAND_TIMEOUT)?,
     ];
-    let queue = |provider| Queue { provider, refused: Refused::IsPutOff };
-    let turn = async |worker: &Worker| worker.limiter.turn(queue("fynd"), &rate, HOUR / 2, LONGEST).await;
+    let turn = async |worker: &Worker| worker.limiter.turn("fynd", &rate, HOUR / 2, LONGEST).await;
     eventually("Redis gives turns", Duration::from_secs(30), async || {
-        let turn = workers[0].limiter.turn(queue("somebody else"), &rate, HOUR / 2, LONGEST).await;
+        let turn = workers[0].limiter.turn("somebody else", &rate, HOUR / 2, LONGEST).await;
         ensure!(turn.is_some_and(|turn| turn.lasts == HOUR), "it is {turn:?}");
         Ok(())
     })
@@ -176,12 +220,10 @@ async fn what_several_workers_put_off_has_one_queue_and_each_alone_has_one_while
         ensure!(behind < PATIENT, "a turn that begins in {:?} in place of {hours} h", turn.begins_in);
     }
     assert_eq!(turn(&workers[1]).await, None, "the queue is as long as it may be");
-    let line = Queue { provider: "fynd", refused: Refused::Waits };
-    ensure!(workers[1].limiter.turn(line, &rate, HOUR / 2, LONGEST).await.is_some(), "nobody waits");
     redis.freeze()?;
     // A worker's share of the rate: four hours between two.
     assert_eq!(turn(&workers[1]).await, None, "longer than the longest queue");
-    let alone = workers[1].limiter.turn(queue("fynd"), &rate, HOUR / 2, LONGEST * 2).await;
+    let alone = workers[1].limiter.turn("fynd", &rate, HOUR / 2, LONGEST * 2).await;
     assert_eq!(alone.map(|turn| (turn.begins_in, turn.lasts)), Some((HOUR / 2, HOUR * WORKERS)));
     redis.thaw()?;
     Ok(())
@@ -190,15 +232,15 @@ async fn what_several_workers_put_off_has_one_queue_and_each_alone_has_one_while
 /// The whole rate's next request is an hour away at most, that of a worker's share more than that.
 fn is_of_a_share(taken: Taken) -> Result<bool> {
     match taken {
-        Taken::Wait(wait) if wait <= HOUR => Ok(false),
-        Taken::Wait(wait) if wait <= HOUR * WORKERS => Ok(true),
+        Taken::Refused(wait) if wait <= HOUR => Ok(false),
+        Taken::Refused(wait) if wait <= HOUR * WORKERS => Ok(true),
         other => bail!("it says {other:?}"),
     }
 }
 
 async fn spend_the_burst(worker: &Worker, rate: &Rate) -> Result<()> {
     eventually("the shared burst is spent", Duration::from_secs(30), async || {
-        while worker.take(rate).await == Taken::Granted {}
+        while worker.take(rate).await == Taken::Granted(NOW) {}
         ensure!(!is_of_a_share(worker.take(rate).await)?, "Redis is not asked");
         Ok(())
     })
@@ -260,13 +302,13 @@ async fn a_share_is_granted_as_slowly_as_it_says() -> Result<()> {
     let worker = Worker::connect(&redis.url(), "", COMMAND_TIMEOUT)?;
     // A hundredth of a second for all, 40 ms for one of four.
     let rate = rate(100, Duration::from_secs(1), 1)?;
-    worker.take_in_turn(&rate).await;
+    worker.insist(&rate).await;
     redis.freeze()?;
     let _ = worker.take(&rate).await;
     let share = rate.interval() * WORKERS;
     let started = Instant::now();
     for _ in 0..11 {
-        worker.take_in_turn(&rate).await;
+        worker.insist(&rate).await;
     }
     let (elapsed, least) = (started.elapsed(), share * 10);
     ensure!(elapsed >= least, "eleven took {elapsed:?}, with {share:?} between two");

@@ -20,13 +20,13 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use freshet_shared::domain::breaker::{Admission, BreakerPolicy, Evidence};
 use freshet_shared::domain::failure::Failure;
-use freshet_shared::domain::limits::{Limits, Rate};
+use freshet_shared::domain::limits::{Gcra, Limits, Rate};
 use freshet_shared::domain::provider::Provider;
 use freshet_shared::ports::clock::Clock;
 use freshet_shared::ports::randomness::Randomness;
-use freshet_shared::ports::rate_limiter::{Queue, RateLimiter, Refused, Taken, Turn};
+use freshet_shared::ports::rate_limiter::{RateLimiter, Taken};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::{Instrument, debug_span, field};
 
 pub use deferral::{Deferral, DeferralReason};
@@ -36,7 +36,7 @@ use backlog::random_part;
 use gate::{Gate, permits_of};
 
 /// Who would have to wait longer is deferred.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Gcra::AHEAD;
 
 /// How permits are given.
 #[derive(Debug, Clone, Copy)]
@@ -156,55 +156,33 @@ impl Permits {
     }
 
     async fn take(&self, gate: &Gate, rate: &Rate, deadline: Instant) -> Result<(), Deferral> {
-        let mut seat = None;
-        loop {
-            let taken = match seat {
-                None => self.rate_limiter.take(&gate.provider, rate).await,
-                Some(_) => self.rate_limiter.take_in_turn(&gate.provider, rate).await,
-            };
-            let refused_for = match taken {
-                Taken::Granted => return Ok(()),
-                Taken::Wait(wait) => wait,
-            };
-            let mut wait = Some(refused_for);
-            if seat.is_none() {
-                seat = self.seats.try_acquire().ok();
-                // The rate names the same wait to all of them, and after it there is one request for the first. All who asked at
-                // that moment would ask again and again: each has a turn of its own instead, in a line of all workers.
-                // The last turn that may be waited for begins at the deadline.
-                let left = deadline.saturating_duration_since(Instant::now()) + rate.interval();
-                let longest = left.saturating_sub(refused_for);
-                let turn = match seat {
-                    Some(_) => self.turn(gate, Refused::Waits, rate, refused_for, longest).await,
-                    None => None,
-                };
-                wait = turn.map(|turn| turn.begins_in);
+        // What may go out at once needs no seat.
+        let seat = self.seats.try_acquire();
+        let left = deadline.saturating_duration_since(Instant::now());
+        let patience = if seat.is_ok() { left } else { Duration::ZERO };
+        let wait = match self.rate_limiter.take(&gate.provider, rate, patience).await {
+            Taken::Granted(wait) => {
+                let moment = Instant::now() + wait;
+                sleep_until(moment).await;
+                // Of a process that stood still in between, all that waited would go out together.
+                if moment.elapsed() < PATIENCE {
+                    return Ok(());
+                }
+                Duration::ZERO
             }
-            let is_in_time = |wait| Instant::now().checked_add(wait).is_some_and(|end| end <= deadline);
-            let Some(wait) = wait.filter(|wait| is_in_time(*wait)) else {
-                let until = self.comes_back(gate, rate, refused_for).await;
-                return Err(Deferral { until, reason: DeferralReason::RateLimited });
-            };
-            sleep(wait).await;
-        }
-    }
-
-    async fn turn(
-        &self,
-        gate: &Gate,
-        refused: Refused,
-        rate: &Rate,
-        earliest: Duration,
-        longest: Duration,
-    ) -> Option<Turn> {
-        self.rate_limiter.turn(Queue { provider: &gate.provider, refused }, rate, earliest, longest).await
+            Taken::Refused(wait) => wait,
+        };
+        drop(seat);
+        let until = self.comes_back(gate, rate, wait).await;
+        Err(Deferral { until, reason: DeferralReason::RateLimited })
     }
 
     /// When a job comes back that the rate refused, at the earliest after `wait`: at its turn behind all that were given, so
     /// that what is put off comes back as the rate allows.
     async fn comes_back(&self, gate: &Gate, rate: &Rate, wait: Duration) -> DateTime<Utc> {
         let longest = self.settings.longest_spread;
-        let turn = self.turn(gate, Refused::IsPutOff, rate, wait, longest.to_std().unwrap_or_default()).await;
+        let turn =
+            self.rate_limiter.turn(&gate.provider, rate, wait, longest.to_std().unwrap_or_default()).await;
         let (begins_in, spread) = turn.map_or((wait, longest), |turn| {
             (turn.begins_in, TimeDelta::from_std(turn.lasts).unwrap_or(longest))
         });

@@ -84,7 +84,7 @@ pub enum RateError {
 
 impl Rate {
     /// The longest time that a burst may take to be saved up: the state is kept for so long. With the most workers that
-    /// the configuration takes, a worker's share still fits into the 584 years that governor can count.
+    /// the configuration takes, a worker's share still fits into the microseconds that a limit counts in.
     const LONGEST: Duration = Duration::from_secs(31 * 24 * 3_600);
 
     /// `requests` in each `per`, of which `burst` may go out at once after a silence.

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 
 use crate::domain::limits::{Gcra, Rate, Turns};
 use crate::ports::clock::Clock;
-use crate::ports::rate_limiter::{Queue, RateLimiter, Refused, Taken, Turn};
+use crate::ports::rate_limiter::{RateLimiter, Taken, Turn};
 
 /// Keeps rates by a clock of its own.
 pub struct InProcessRateLimiter {
@@ -20,8 +20,7 @@ pub struct InProcessRateLimiter {
 #[derive(Default)]
 struct Limit {
     granted: Gcra,
-    waiting: Turns,
-    put_off: Turns,
+    turns: Turns,
 }
 
 impl InProcessRateLimiter {
@@ -38,34 +37,16 @@ impl InProcessRateLimiter {
 
 #[async_trait]
 impl RateLimiter for InProcessRateLimiter {
-    async fn take(&self, provider: &str, rate: &Rate) -> Taken {
+    async fn take(&self, provider: &str, rate: &Rate, patience: Duration) -> Taken {
         let now = self.clock.now();
-        let mut limits = self.limits();
-        let limit = limits.entry(provider.to_owned()).or_default();
-        match Turn::wait_behind(&limit.waiting, now) {
-            Some(wait) => Taken::Wait(wait),
-            None => limit.granted.take(rate, now),
-        }
+        self.limits().entry(provider.to_owned()).or_default().granted.take(rate, now, patience)
     }
 
-    async fn take_in_turn(&self, provider: &str, rate: &Rate) -> Taken {
-        self.limits().entry(provider.to_owned()).or_default().granted.take(rate, self.clock.now())
-    }
-
-    async fn turn(
-        &self,
-        queue: Queue<'_>,
-        rate: &Rate,
-        earliest: Duration,
-        longest: Duration,
-    ) -> Option<Turn> {
+    async fn turn(&self, provider: &str, rate: &Rate, earliest: Duration, longest: Duration) -> Option<Turn> {
+        let (now, lasts) = (self.clock.now(), rate.interval());
         let mut limits = self.limits();
-        let limit = limits.entry(queue.provider.to_owned()).or_default();
-        let turns = match queue.refused {
-            Refused::Waits => &mut limit.waiting,
-            Refused::IsPutOff => &mut limit.put_off,
-        };
-        Turn::next(turns, self.clock.now(), earliest, rate.interval(), longest)
+        let turns = &mut limits.entry(provider.to_owned()).or_default().turns;
+        Turn::next(turns, now, earliest, lasts, longest)
     }
 }
 
@@ -76,36 +57,39 @@ mod tests {
     use super::*;
     use crate::adapters::embedded::clock::ManualClock;
 
+    const NOW: Duration = Duration::ZERO;
+
+    fn seconds(number: u64) -> Duration {
+        Duration::from_secs(number)
+    }
+
     #[tokio::test]
     async fn each_provider_has_a_rate_of_its_own_that_follows_the_clock() {
         let clock = Arc::new(ManualClock::new(DateTime::UNIX_EPOCH));
         let limiter = InProcessRateLimiter::new(clock.clone());
-        let rate = Rate::new(1, Duration::from_secs(10), 1).unwrap();
-        assert_eq!(limiter.take("fynd", &rate).await, Taken::Granted);
-        assert_eq!(limiter.take("fynd", &rate).await, Taken::Wait(Duration::from_secs(10)));
-        assert_eq!(limiter.take("very", &rate).await, Taken::Granted);
-        clock.advance(TimeDelta::seconds(4));
-        assert_eq!(limiter.take("fynd", &rate).await, Taken::Wait(Duration::from_secs(6)));
-        clock.advance(TimeDelta::seconds(6));
-        assert_eq!(limiter.take("fynd", &rate).await, Taken::Granted);
+        let rate = Rate::new(1, seconds(10), 1).unwrap();
+        assert_eq!(limiter.take("fynd", &rate, NOW).await, Taken::Granted(NOW));
+        assert_eq!(limiter.take("fynd", &rate, seconds(60)).await, Taken::Refused(seconds(10)));
+        assert_eq!(limiter.take("very", &rate, NOW).await, Taken::Granted(NOW));
+        clock.advance(TimeDelta::seconds(9));
+        assert_eq!(limiter.take("fynd", &rate, NOW).await, Taken::Refused(seconds(1)));
+        assert_eq!(limiter.take("fynd", &rate, seconds(1)).await, Taken::Granted(seconds(1)));
+        assert_eq!(limiter.take("fynd", &rate, seconds(1)).await, Taken::Refused(seconds(11)), "it has gone");
+        clock.advance(TimeDelta::seconds(11));
+        assert_eq!(limiter.take("fynd", &rate, NOW).await, Taken::Granted(NOW));
     }
 
     #[tokio::test]
-    async fn who_was_refused_has_a_turn_behind_the_others_of_that_queue() {
+    async fn who_was_refused_has_a_turn_behind_the_others_of_its_provider() {
         let clock = Arc::new(ManualClock::new(DateTime::UNIX_EPOCH));
         let limiter = InProcessRateLimiter::new(clock.clone());
-        let rate = Rate::new(1, Duration::from_secs(10), 1).unwrap();
-        let turn_of = async |provider: &str, refused| {
-            let queue = Queue { provider, refused };
-            let turn = limiter.turn(queue, &rate, Duration::from_secs(5), Duration::from_secs(30)).await;
+        let rate = Rate::new(1, seconds(10), 1).unwrap();
+        let turn = async |provider: &str| {
+            let turn = limiter.turn(provider, &rate, seconds(5), seconds(30)).await;
             turn.map(|turn| (turn.begins_in.as_secs(), turn.lasts.as_secs()))
         };
-        let turn = async |provider: &str| turn_of(provider, Refused::IsPutOff).await;
         assert_eq!([turn("fynd").await, turn("fynd").await], [Some((5, 10)), Some((15, 10))]);
-        assert_eq!(turn_of("fynd", Refused::Waits).await, Some((5, 10)));
-        assert_eq!(limiter.take("fynd", &rate).await, Taken::Wait(Duration::from_secs(15)), "somebody waits");
-        assert_eq!(limiter.take_in_turn("fynd", &rate).await, Taken::Granted);
-        assert_eq!(limiter.take("very", &rate).await, Taken::Granted);
+        assert_eq!(limiter.take("fynd", &rate, NOW).await, Taken::Granted(NOW), "whoever comes first");
         assert_eq!(turn("very").await, Some((5, 10)));
         assert_eq!([turn("fynd").await, turn("fynd").await], [Some((25, 10)), None]);
         clock.advance(TimeDelta::seconds(12));

@@ -48,11 +48,6 @@ impl Keys {
         format!("{}freshetRate_{provider}", self.prefix)
     }
 
-    /// When the turns end of those that wait for this provider's rate. Ours alone.
-    pub(in crate::adapters) fn line(&self, provider: &str) -> String {
-        format!("{}freshetLine_{provider}", self.prefix)
-    }
-
     /// When the turns end that were given to what was put off because of this provider's rate. Ours alone.
     pub(in crate::adapters) fn turns(&self, provider: &str) -> String {
         format!("{}freshetTurns_{provider}", self.prefix)
@@ -80,7 +75,6 @@ mod tests {
             assert_eq!(attempt, format!("{prefix}freshet:attempt:42:7"));
             assert_eq!(keys.warm(), format!("{prefix}freshet:warm"));
             assert_eq!(keys.rate("fynd"), format!("{prefix}freshetRate_fynd"));
-            assert_eq!(keys.line("fynd"), format!("{prefix}freshetLine_fynd"));
             assert_eq!(keys.turns("fynd"), format!("{prefix}freshetTurns_fynd"));
         }
     }

@@ -11,8 +11,8 @@ use async_trait::async_trait;
 use fred::types::Value;
 use tokio::time::Instant;
 
-use crate::domain::limits::Rate;
-use crate::ports::rate_limiter::{Queue, RateLimiter, Refused, Taken, Turn};
+use crate::domain::limits::{Gcra, Rate};
+use crate::ports::rate_limiter::{RateLimiter, Taken, Turn};
 
 use super::keys::Keys;
 use super::link::Links;
@@ -62,34 +62,29 @@ impl RedisRateLimiter {
         }
     }
 
-    async fn ask(&self, provider: &str, rate: &Rate, is_its_turn: bool) -> Result<Taken, Problem> {
+    async fn ask(&self, provider: &str, rate: &Rate, patience: Duration) -> Result<Taken, Problem> {
         let client = self.links.of_provider(provider).await?;
-        let numbers = [micros(rate.interval()), rate.burst().get().into(), is_its_turn.into()];
+        let patience = patience.min(Gcra::AHEAD);
+        let numbers =
+            [micros(rate.interval()), rate.burst().get().into(), micros(patience), micros(Gcra::AHEAD)];
         let arguments: Vec<Value> = numbers.into_iter().map(Value::from).collect();
-        let keys = vec![self.keys.rate(provider), self.keys.line(provider)];
-        let wait: i64 = self.take.answer(client, keys, arguments).await?;
-        Ok(match u64::try_from(wait) {
-            Ok(wait) if wait > 0 => Taken::Wait(Duration::from_micros(wait)),
-            _ => Taken::Granted,
-        })
+        let wait: i64 = self.take.answer(client, vec![self.keys.rate(provider)], arguments).await?;
+        let wait = Duration::from_micros(u64::try_from(wait).unwrap_or_default());
+        Ok(if wait > patience { Taken::Refused(wait) } else { Taken::Granted(wait) })
     }
 
     async fn ask_for_turn(
         &self,
-        queue: Queue<'_>,
+        provider: &str,
         rate: &Rate,
         earliest: Duration,
         longest: Duration,
     ) -> Result<Option<Turn>, Problem> {
-        let client = self.links.of_provider(queue.provider).await?;
-        let key = match queue.refused {
-            Refused::Waits => self.keys.line(queue.provider),
-            Refused::IsPutOff => self.keys.turns(queue.provider),
-        };
+        let client = self.links.of_provider(provider).await?;
         let lasts = rate.interval();
         let arguments: Vec<Value> =
             [earliest, lasts, longest].into_iter().map(|span| micros(span).into()).collect();
-        let begins: i64 = self.turn.answer(client, vec![key], arguments).await?;
+        let begins: i64 = self.turn.answer(client, vec![self.keys.turns(provider)], arguments).await?;
         // Less than nothing where the queue is too long.
         let begins_in = u64::try_from(begins).ok().map(Duration::from_micros);
         Ok(begins_in.map(|begins_in| Turn { begins_in, lasts }))
@@ -104,24 +99,13 @@ fn micros(span: Duration) -> i64 {
 
 #[async_trait]
 impl RateLimiter for RedisRateLimiter {
-    async fn take(&self, provider: &str, rate: &Rate) -> Taken {
-        let taken = self.shared(self.ask(provider, rate, false)).await;
-        taken.unwrap_or_else(|| self.share.take(provider, rate))
+    async fn take(&self, provider: &str, rate: &Rate, patience: Duration) -> Taken {
+        let taken = self.shared(self.ask(provider, rate, patience)).await;
+        taken.unwrap_or_else(|| self.share.take(provider, rate, patience))
     }
 
-    async fn take_in_turn(&self, provider: &str, rate: &Rate) -> Taken {
-        let taken = self.shared(self.ask(provider, rate, true)).await;
-        taken.unwrap_or_else(|| self.share.take_in_turn(provider, rate))
-    }
-
-    async fn turn(
-        &self,
-        queue: Queue<'_>,
-        rate: &Rate,
-        earliest: Duration,
-        longest: Duration,
-    ) -> Option<Turn> {
-        let turn = self.shared(self.ask_for_turn(queue, rate, earliest, longest)).await;
-        turn.unwrap_or_else(|| self.share.turn(queue, rate, earliest, longest))
+    async fn turn(&self, provider: &str, rate: &Rate, earliest: Duration, longest: Duration) -> Option<Turn> {
+        let turn = self.shared(self.ask_for_turn(provider, rate, earliest, longest)).await;
+        turn.unwrap_or_else(|| self.share.turn(provider, rate, earliest, longest))
     }
 }

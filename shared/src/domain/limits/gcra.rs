@@ -9,14 +9,14 @@ use super::Rate;
 /// What became of a wish to send a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Taken {
-    /// It may go out now.
-    Granted,
-    /// Not now: one would be granted after this time, if nobody else takes it. Nothing was consumed.
-    Wait(Duration),
+    /// It may go out after this time, and nobody else has that moment. Zero: now.
+    Granted(Duration),
+    /// It would have to wait for so long, if nobody else takes it. Nothing was consumed.
+    Refused(Duration),
 }
 
 /// The state of one limit: when the next request would be sent if all were evenly spaced. It lies in the future by as
-/// much as has been sent early, and that may be a burst.
+/// much as has been sent early, and that may be a burst, and by what was promised to who waits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Gcra {
     /// In microseconds since 1970, as in `rate.lua`.
@@ -24,22 +24,41 @@ pub struct Gcra {
 }
 
 impl Gcra {
-    /// Takes one request, if it may go out at `now`.
-    pub fn take(&mut self, rate: &Rate, now: DateTime<Utc>) -> Taken {
-        let interval = i64::try_from(rate.interval().as_micros()).unwrap_or(i64::MAX / 2);
-        let tolerance = interval.saturating_mul(i64::from(rate.burst().get()) - 1);
+    /// How far ahead a request is promised at most.
+    pub const AHEAD: Duration = Duration::from_secs(1);
+
+    /// One whose burst is spent at `now`.
+    pub fn spent(rate: &Rate, now: DateTime<Utc>) -> Self {
+        let (interval, tolerance) = spans(rate);
+        let ahead = tolerance.saturating_add(interval);
+        Self { arrival: Some(now.timestamp_micros().saturating_add(ahead)) }
+    }
+
+    /// Takes one request, if it may go out within `patience` from `now`, of which at most [`Gcra::AHEAD`] counts.
+    pub fn take(&mut self, rate: &Rate, now: DateTime<Utc>, patience: Duration) -> Taken {
+        let (interval, tolerance) = spans(rate);
         let now = now.timestamp_micros();
         // No request of this rate leaves it further ahead. If it is, the clock went back or the rate was changed, and
         // waiting for that to pass could take for ever.
-        let furthest = now.saturating_add(tolerance).saturating_add(interval);
+        let furthest = [tolerance, interval, micros(Self::AHEAD)].into_iter().fold(now, i64::saturating_add);
         let arrival = self.arrival.unwrap_or(now).min(furthest).max(now);
-        let too_early = arrival - tolerance - now;
-        if too_early > 0 {
+        let wait = Duration::from_micros((arrival - tolerance - now).max(0).unsigned_abs());
+        if wait > patience.min(Self::AHEAD) {
             // The same as before, but for such a correction.
             self.arrival = Some(arrival);
-            return Taken::Wait(Duration::from_micros(too_early.unsigned_abs()));
+            return Taken::Refused(wait);
         }
         self.arrival = Some(arrival.saturating_add(interval));
-        Taken::Granted
+        Taken::Granted(wait)
     }
+}
+
+/// Between two requests, and how much a burst may be ahead, in microseconds.
+fn spans(rate: &Rate) -> (i64, i64) {
+    let interval = micros(rate.interval());
+    (interval, interval.saturating_mul(i64::from(rate.burst().get()) - 1))
+}
+
+fn micros(span: Duration) -> i64 {
+    i64::try_from(span.as_micros()).unwrap_or(i64::MAX / 2)
 }

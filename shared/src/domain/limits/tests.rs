@@ -21,6 +21,9 @@ fn at(microseconds: i64) -> DateTime<chrono::Utc> {
     DateTime::UNIX_EPOCH + TimeDelta::microseconds(microseconds)
 }
 
+/// Who does not wait.
+const NOW: Duration = Duration::ZERO;
+
 fn workers(number: u32) -> NonZeroU32 {
     NonZeroU32::new(number).unwrap()
 }
@@ -88,24 +91,24 @@ fn a_burst_goes_out_at_once_and_then_one_each_interval() {
     let rate = rate(2, Duration::from_secs(1), 3);
     let mut limit = Gcra::default();
     let takes = [
-        (0, Taken::Granted),
-        (0, Taken::Granted),
-        (0, Taken::Granted),
-        (0, Taken::Wait(Duration::from_millis(500))),
-        (499_999, Taken::Wait(Duration::from_micros(1))),
-        (500_000, Taken::Granted),
-        (500_000, Taken::Wait(Duration::from_millis(500))),
+        (0, Taken::Granted(NOW)),
+        (0, Taken::Granted(NOW)),
+        (0, Taken::Granted(NOW)),
+        (0, Taken::Refused(Duration::from_millis(500))),
+        (499_999, Taken::Refused(Duration::from_micros(1))),
+        (500_000, Taken::Granted(NOW)),
+        (500_000, Taken::Refused(Duration::from_millis(500))),
         // Two are saved up by now, and three after a silence, however long.
-        (1_500_000, Taken::Granted),
-        (1_500_000, Taken::Granted),
-        (1_500_000, Taken::Wait(Duration::from_millis(500))),
-        (90_000_000, Taken::Granted),
-        (90_000_000, Taken::Granted),
-        (90_000_000, Taken::Granted),
-        (90_000_000, Taken::Wait(Duration::from_millis(500))),
+        (1_500_000, Taken::Granted(NOW)),
+        (1_500_000, Taken::Granted(NOW)),
+        (1_500_000, Taken::Refused(Duration::from_millis(500))),
+        (90_000_000, Taken::Granted(NOW)),
+        (90_000_000, Taken::Granted(NOW)),
+        (90_000_000, Taken::Granted(NOW)),
+        (90_000_000, Taken::Refused(Duration::from_millis(500))),
     ];
     for (index, (time, expected)) in takes.into_iter().enumerate() {
-        assert_eq!(limit.take(&rate, at(time)), expected, "take {index}");
+        assert_eq!(limit.take(&rate, at(time), NOW), expected, "take {index}");
     }
 }
 
@@ -114,9 +117,13 @@ fn a_clock_that_goes_back_an_hour_does_not_hold_everything_up_for_an_hour() {
     let rate = rate(1, Duration::from_secs(1), 2);
     let mut limit = Gcra::default();
     let hour = 3_600_000_000;
-    assert_eq!(limit.take(&rate, at(hour)), Taken::Granted);
-    assert_eq!(limit.take(&rate, at(0)), Taken::Wait(Duration::from_secs(1)));
-    assert_eq!(limit.take(&rate, at(1_000_000)), Taken::Granted);
+    assert_eq!(limit.take(&rate, at(hour), NOW), Taken::Granted(NOW));
+    assert_eq!(
+        limit.take(&rate, at(0), NOW),
+        Taken::Refused(Duration::from_secs(2)),
+        "as if all were promised"
+    );
+    assert_eq!(limit.take(&rate, at(2_000_000), NOW), Taken::Granted(NOW));
 }
 
 prop_compose! {
@@ -141,7 +148,7 @@ proptest! {
         let (mut limit, mut now, mut granted) = (Gcra::default(), 0, Vec::new());
         for pause in pauses {
             now += i64::try_from(pause).unwrap() * interval / 100;
-            if limit.take(&rate, at(now)) == Taken::Granted {
+            if limit.take(&rate, at(now), NOW) == Taken::Granted(NOW) {
                 granted.push(now);
             }
         }
@@ -155,16 +162,43 @@ proptest! {
     }
 
     #[test]
+    fn what_is_promised_ahead_keeps_to_the_rate_too(
+        rate in rates(),
+        pauses in pauses(),
+        patience in vec(0..1_500_u64, 1..20),
+    ) {
+        let interval = i64::try_from(rate.interval().as_micros()).unwrap();
+        let (mut limit, mut now, mut moments) = (Gcra::default(), 0, Vec::new());
+        for (pause, patience) in pauses.into_iter().zip(patience.into_iter().cycle()) {
+            now += i64::try_from(pause).unwrap() * interval / 100;
+            let patience = Duration::from_millis(patience);
+            match limit.take(&rate, at(now), patience) {
+                Taken::Granted(wait) => {
+                    prop_assert!(wait <= patience.min(Gcra::AHEAD));
+                    moments.push(now + i64::try_from(wait.as_micros()).unwrap());
+                }
+                Taken::Refused(wait) => prop_assert!(wait > patience.min(Gcra::AHEAD)),
+            }
+        }
+        prop_assert!(moments.is_sorted(), "nobody is promised a moment before another's");
+        let burst = rate.burst().get() as usize;
+        for pair in moments.windows(burst + 1) {
+            let (first, last) = (pair[0], pair[burst]);
+            prop_assert!(last - first >= interval, "{} in {} us, {rate:?}", burst + 1, last - first);
+        }
+    }
+
+    #[test]
     fn the_whole_rate_is_granted_to_who_waits_as_told(rate in rates(), count in 1..100_u32) {
         let (mut limit, mut now) = (Gcra::default(), 0);
         let mut taken = 0;
         while taken < rate.burst().get() + count {
-            match limit.take(&rate, at(now)) {
-                Taken::Granted => taken += 1,
-                Taken::Wait(wait) => {
+            match limit.take(&rate, at(now), NOW) {
+                Taken::Granted(_) => taken += 1,
+                Taken::Refused(wait) => {
                     let wait = i64::try_from(wait.as_micros()).unwrap();
                     // Not a microsecond too long.
-                    prop_assert_ne!(limit.take(&rate, at(now + wait - 1)), Taken::Granted);
+                    prop_assert_ne!(limit.take(&rate, at(now + wait - 1), NOW), Taken::Granted(NOW));
                     now += wait;
                 }
             }
@@ -176,11 +210,11 @@ proptest! {
     fn a_refused_take_consumes_nothing(rate in rates(), attempts in 1..50_u32) {
         let mut limit = Gcra::default();
         for _ in 0..rate.burst().get() {
-            prop_assert_eq!(limit.take(&rate, at(0)), Taken::Granted);
+            prop_assert_eq!(limit.take(&rate, at(0), NOW), Taken::Granted(NOW));
         }
         let before = limit;
         for _ in 0..attempts {
-            prop_assert_eq!(limit.take(&rate, at(0)), Taken::Wait(rate.interval()));
+            prop_assert_eq!(limit.take(&rate, at(0), NOW), Taken::Refused(rate.interval()));
         }
         prop_assert_eq!(limit, before);
     }
@@ -197,10 +231,10 @@ proptest! {
             clock.advance(pause);
             now += pause;
             let expected = match oracle.check() {
-                Ok(()) => Taken::Granted,
-                Err(until) => Taken::Wait(until.wait_time_from(governor::clock::Clock::now(&clock))),
+                Ok(()) => Taken::Granted(NOW),
+                Err(until) => Taken::Refused(until.wait_time_from(governor::clock::Clock::now(&clock))),
             };
-            prop_assert_eq!(limit.take(&rate, at(i64::try_from(now.as_micros()).unwrap())), expected);
+            prop_assert_eq!(limit.take(&rate, at(i64::try_from(now.as_micros()).unwrap()), NOW), expected);
         }
     }
 

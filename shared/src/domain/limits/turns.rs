@@ -9,11 +9,6 @@ pub struct Turns {
 }
 
 impl Turns {
-    /// When the last turn that was given ends; `None` if there is none.
-    pub fn end(&self) -> Option<DateTime<Utc>> {
-        self.end
-    }
-
     /// When the next turn begins, `spacing` long: at `earliest`, or behind those that were given before. `None` where the
     /// queue would be longer than `longest`; nothing is given then.
     pub fn next(

@@ -52,7 +52,7 @@ pub(crate) async fn play(
 ) -> Result<Played> {
     let mut autoscaler = Autoscaler::new(manifests.scaling.clone(), stage.load)?;
     let mut workers = Workers::new(&stage.environment, manifests.grace, ending);
-    workers.scale_to(manifests.scaling.min_replica_count).await?;
+    workers.scale_to(manifests.scaling.min_replica_count, &stage.model).await?;
     let mut producers = Vec::new();
     for _ in 0..manifests.producers {
         let producer = Binary::new("producer")?.arguments(["run"]).variables(&stage.environment);
@@ -83,7 +83,7 @@ pub(crate) async fn play(
         for trigger in &manifests.scaling.triggers {
             depths.push(stage.depth(&trigger.metadata.queue_name).await);
         }
-        workers.scale_to(autoscaler.decide(time, workers.count(), &depths)).await?;
+        workers.scale_to(autoscaler.decide(time, workers.count(), &depths), &stage.model).await?;
         let freshness = stage.freshness().await?;
         seen.push(Seen {
             minute: time.as_secs_f64() / MINUTE,

@@ -3,14 +3,17 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use freshet_tests::binaries::{Binary, Ended, Process};
+use freshet_tests::fleet::now;
+use freshet_tests::model_provider::{Did, ModelProvider};
 use freshet_tests::monitoring::Watched;
 use nix::sys::signal::Signal;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 use crate::arguments::Ending;
+use crate::scenario::CALL;
 
 /// The producer scans every second; in an outage nobody gets any work.
 const NEXT_WORK: Duration = Duration::from_secs(3);
@@ -21,8 +24,15 @@ pub(crate) struct Workers {
     environment: HashMap<String, String>,
     grace: Duration,
     ending: Ending,
-    running: Vec<Process>,
+    running: Vec<Worker>,
     ended: Vec<Leaving>,
+}
+
+/// A worker that was not asked to end.
+struct Worker {
+    process: Process,
+    /// Once it was looked at.
+    watched: Option<Watched>,
 }
 
 /// A worker that was asked to end.
@@ -57,28 +67,33 @@ impl Workers {
     }
 
     /// Starts or ends as many as it takes.
-    pub(crate) async fn scale_to(&mut self, count: u32) -> Result<()> {
+    pub(crate) async fn scale_to(&mut self, count: u32, model: &ModelProvider) -> Result<()> {
         while self.count() < count {
             let worker = Binary::new("worker")?.arguments(["run"]).variables(&self.environment);
-            self.running.push(worker.start()?);
+            self.running.push(Worker { process: worker.start()?, watched: None });
         }
         while self.count() > count {
-            self.end_the_busiest().await?;
+            self.end_the_busiest(model).await?;
         }
         Ok(())
     }
 
-    /// The worst that Kubernetes may choose, and at the worst moment: work comes in with each scan, and it waits for the next.
-    async fn end_the_busiest(&mut self) -> Result<()> {
+    /// The worst that Kubernetes may choose, and at the worst moment: in the middle of calls that the provider has granted.
+    /// Work comes in with each scan, and this waits for the next.
+    async fn end_the_busiest(&mut self, model: &ModelProvider) -> Result<()> {
         let given_up = Instant::now() + NEXT_WORK;
         let (place, in_hand) = loop {
-            let busiest = self.busiest().await?;
-            if busiest.1 > 0.0 || Instant::now() >= given_up {
+            let looks = self.in_hand().await?;
+            let busiest = looks.iter().copied().enumerate().max_by(|one, other| one.1.total_cmp(&other.1));
+            let busiest = busiest.context("there is no worker to end")?;
+            // Whichever worker they are of, one of them at least is the busiest one's.
+            let in_other_steps = looks.iter().sum::<f64>() - in_young_calls(model) as f64;
+            if busiest.1 > in_other_steps.max(0.0) || Instant::now() >= given_up {
                 break busiest;
             }
             sleep(BETWEEN_LOOKS).await;
         };
-        let process = self.running.swap_remove(place);
+        let process = self.running.swap_remove(place).process;
         process.signal(match self.ending {
             Ending::Terminate => Signal::SIGTERM,
             Ending::Kill => Signal::SIGKILL,
@@ -87,22 +102,23 @@ impl Workers {
         Ok(())
     }
 
-    /// Whoever has most in hand, and how much that is.
-    async fn busiest(&mut self) -> Result<(usize, f64)> {
-        let mut busiest = (0, -1.0);
-        for (place, process) in self.running.iter_mut().enumerate() {
-            let in_hand =
-                Watched::of(process).await?.metrics().await?.sum("freshet_in_flight", &[]).unwrap_or(0.0);
-            if in_hand > busiest.1 {
-                busiest = (place, in_hand);
-            }
-        }
-        Ok(busiest)
+    /// How many refreshes each has in hand.
+    async fn in_hand(&mut self) -> Result<Vec<f64>> {
+        let looks = self.running.iter_mut().map(async |worker| {
+            let watched = match worker.watched.take() {
+                Some(watched) => watched,
+                None => Watched::of(&mut worker.process).await?,
+            };
+            let in_hand = watched.metrics().await?.sum("freshet_in_flight", &[]).unwrap_or(0.0);
+            worker.watched = Some(watched);
+            anyhow::Ok(in_hand)
+        });
+        futures_util::future::try_join_all(looks).await
     }
 
     /// An error if one has ended by itself.
     pub(crate) fn check(&mut self) -> Result<()> {
-        for process in &mut self.running {
+        for Worker { process, .. } in &mut self.running {
             anyhow::ensure!(process.is_running()?, "a worker gave up; it said:\n{}", process.stderr());
         }
         Ok(())
@@ -125,7 +141,7 @@ impl Workers {
                 Err(error) => departures.bad.push(format!("{error:#}")),
             }
         }
-        for process in self.running {
+        for Worker { process, .. } in self.running {
             let ended = process.terminate(self.grace).await?;
             if ended.code != Some(0) {
                 departures.bad.push(format!("ended with {:?} at the end of the play", ended.code));
@@ -133,4 +149,13 @@ impl Workers {
         }
         Ok(departures)
     }
+}
+
+/// Calls that the provider has granted and will answer, but not soon.
+fn in_young_calls(model: &ModelProvider) -> usize {
+    let since = now() - CALL * 3 / 4;
+    let granted = |did: Did| matches!(did, Did::Granted { .. });
+    let ledger = model.ledger();
+    let newest_first = ledger.iter().rev().take_while(|entry| entry.arrived_at > since);
+    newest_first.filter(|entry| granted(entry.did)).count()
 }

@@ -134,14 +134,14 @@ impl Process {
         Ok(total)
     }
 
-    /// Asks it to end, and waits until it has.
-    pub(crate) async fn stop(mut self) -> Result<()> {
+    /// Asks it to end, and waits until it has; answers the end of its log.
+    pub(crate) async fn stop(mut self) -> Result<String> {
         if let Some(id) = self.child.id() {
             kill(Pid::from_raw(i32::try_from(id)?), Signal::SIGTERM)?;
         }
         let ended = timeout(PATIENCE, self.child.wait()).await;
         ended.with_context(|| format!("{} does not end:\n{}", self.name, self.last_words()))??;
-        Ok(())
+        Ok(self.last_words())
     }
 
     /// The end of its log.

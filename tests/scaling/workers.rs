@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use chrono::{DateTime, Utc};
 use freshet_tests::binaries::{Binary, Ended, Process};
 use freshet_tests::fleet::now;
 use freshet_tests::model_provider::{Did, ModelProvider};
@@ -26,6 +27,8 @@ pub(crate) struct Workers {
     ending: Ending,
     running: Vec<Worker>,
     ended: Vec<Leaving>,
+    /// Calls from before it may be those of a worker that is not there any more.
+    last_end: Option<DateTime<Utc>>,
 }
 
 /// A worker that was not asked to end.
@@ -58,7 +61,14 @@ pub(crate) struct Departures {
 
 impl Workers {
     pub(crate) fn new(environment: &HashMap<String, String>, grace: Duration, ending: Ending) -> Self {
-        Self { environment: environment.clone(), grace, ending, running: Vec::new(), ended: Vec::new() }
+        Self {
+            environment: environment.clone(),
+            grace,
+            ending,
+            running: Vec::new(),
+            ended: Vec::new(),
+            last_end: None,
+        }
     }
 
     /// Those that were not asked to end.
@@ -83,11 +93,12 @@ impl Workers {
     async fn end_the_busiest(&mut self, model: &ModelProvider) -> Result<()> {
         let given_up = Instant::now() + NEXT_WORK;
         let (place, in_hand) = loop {
+            let in_calls = in_young_calls(model, self.last_end) as f64;
             let looks = self.in_hand().await?;
             let busiest = looks.iter().copied().enumerate().max_by(|one, other| one.1.total_cmp(&other.1));
             let busiest = busiest.context("there is no worker to end")?;
             // Whichever worker they are of, one of them at least is the busiest one's.
-            let in_other_steps = looks.iter().sum::<f64>() - in_young_calls(model) as f64;
+            let in_other_steps = looks.iter().sum::<f64>() - in_calls;
             if busiest.1 > in_other_steps.max(0.0) || Instant::now() >= given_up {
                 break busiest;
             }
@@ -98,6 +109,7 @@ impl Workers {
             Ending::Terminate => Signal::SIGTERM,
             Ending::Kill => Signal::SIGKILL,
         })?;
+        self.last_end = Some(now());
         self.ended.push(Leaving { in_hand, end: tokio::spawn(process.ended(self.grace)) });
         Ok(())
     }
@@ -151,9 +163,10 @@ impl Workers {
     }
 }
 
-/// Calls that the provider has granted and will answer, but not soon.
-fn in_young_calls(model: &ModelProvider) -> usize {
-    let since = now() - CALL * 3 / 4;
+/// Calls after `last_end` that the provider has granted and will answer, but not soon.
+fn in_young_calls(model: &ModelProvider, last_end: Option<DateTime<Utc>>) -> usize {
+    let young = now() - CALL * 3 / 4;
+    let since = last_end.map_or(young, |end| end.max(young));
     let granted = |did: Did| matches!(did, Did::Granted { .. });
     let ledger = model.ledger();
     let newest_first = ledger.iter().rev().take_while(|entry| entry.arrived_at > since);

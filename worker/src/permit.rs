@@ -38,6 +38,9 @@ use gate::{Gate, permits_of};
 /// Who would have to wait longer is deferred.
 const PATIENCE: Duration = Gcra::AHEAD;
 
+/// Whoever comes later than this to its moment asks for another one.
+const LATENESS: Duration = Duration::from_millis(250);
+
 /// How permits are given.
 #[derive(Debug, Clone, Copy)]
 pub struct PermitSettings {
@@ -156,23 +159,31 @@ impl Permits {
     }
 
     async fn take(&self, gate: &Gate, rate: &Rate, deadline: Instant) -> Result<(), Deferral> {
-        // What may go out at once needs no seat.
-        let seat = self.seats.try_acquire();
-        let left = deadline.saturating_duration_since(Instant::now());
-        let patience = if seat.is_ok() { left } else { Duration::ZERO };
-        let wait = match self.rate_limiter.take(&gate.provider, rate, patience).await {
-            Taken::Granted(wait) => {
-                let moment = Instant::now() + wait;
-                sleep_until(moment).await;
-                // Of a process that stood still in between, all that waited would go out together.
-                if moment.elapsed() < PATIENCE {
-                    return Ok(());
-                }
-                Duration::ZERO
-            }
-            Taken::Refused(wait) => wait,
+        let provider = &gate.provider;
+        let Taken::Refused(mut wait) = self.rate_limiter.take(provider, rate, Duration::ZERO).await else {
+            return Ok(());
         };
-        drop(seat);
+        let left = || deadline.saturating_duration_since(Instant::now());
+        if wait <= left()
+            && let Ok(_seat) = self.seats.try_acquire()
+        {
+            loop {
+                match self.rate_limiter.take(provider, rate, left()).await {
+                    Taken::Granted(until_then) => {
+                        let moment = Instant::now() + until_then;
+                        sleep_until(moment).await;
+                        // Those that waited in a process that stood still would all go out together.
+                        if moment.elapsed() <= LATENESS {
+                            return Ok(());
+                        }
+                    }
+                    Taken::Refused(longer) => {
+                        wait = longer;
+                        break;
+                    }
+                }
+            }
+        }
         let until = self.comes_back(gate, rate, wait).await;
         Err(Deferral { until, reason: DeferralReason::RateLimited })
     }

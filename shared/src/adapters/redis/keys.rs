@@ -45,7 +45,7 @@ impl Keys {
 
     /// How far ahead of its rate a provider is. Ours alone.
     pub(in crate::adapters) fn rate(&self, provider: &str) -> String {
-        format!("{}freshetRate_{provider}", self.prefix)
+        format!("{}freshetPace_{provider}", self.prefix)
     }
 
     /// When the turns end that were given to what was put off because of this provider's rate. Ours alone.
@@ -74,7 +74,7 @@ mod tests {
             let attempt = keys.attempt(IdempotencyKey { connection_id: id, generation });
             assert_eq!(attempt, format!("{prefix}freshet:attempt:42:7"));
             assert_eq!(keys.warm(), format!("{prefix}freshet:warm"));
-            assert_eq!(keys.rate("fynd"), format!("{prefix}freshetRate_fynd"));
+            assert_eq!(keys.rate("fynd"), format!("{prefix}freshetPace_fynd"));
             assert_eq!(keys.turns("fynd"), format!("{prefix}freshetTurns_fynd"));
         }
     }

@@ -22,6 +22,8 @@ pub(super) struct LocalShare {
 struct Limit {
     rate: Rate,
     granted: Gcra,
+    /// When the last that was granted goes out.
+    last: Option<DateTime<Utc>>,
     turns: Turns,
 }
 
@@ -31,14 +33,26 @@ impl LocalShare {
     }
 
     /// An outage begins: what was saved up before was the shared rate's, and has perhaps been granted by Redis a moment
-    /// ago.
+    /// ago, for any time that it may be granted for.
     pub(super) fn begin(&self) {
         self.limits().clear();
     }
 
     pub(super) fn take(&self, provider: &str, rate: &Rate, patience: Duration) -> Taken {
         let share = rate.share(self.workers);
-        self.with(provider, rate, |limit, now| limit.granted.take(&share, now, patience))
+        self.with(provider, rate, |limit, now| {
+            let taken = limit.granted.take(&share, now, patience);
+            if let Taken::Granted(wait) = taken {
+                limit.last = TimeDelta::from_std(wait).ok().and_then(|wait| now.checked_add_signed(wait));
+            }
+            taken
+        })
+    }
+
+    /// How long it is until all that was granted here has gone out; `None` if it has.
+    pub(super) fn outstanding(&self, provider: &str) -> Option<Duration> {
+        let last = self.limits().get(provider)?.last?;
+        (last - self.now()).to_std().ok().filter(|wait| !wait.is_zero())
     }
 
     /// As far apart as the requests of the share.
@@ -53,14 +67,19 @@ impl LocalShare {
         self.with(provider, rate, |limit, now| Turn::next(&mut limit.turns, now, earliest, lasts, longest))
     }
 
+    /// By the runtime's clock, which never goes back. What it counts from does not matter.
+    fn now(&self) -> DateTime<Utc> {
+        DateTime::UNIX_EPOCH + TimeDelta::from_std(self.started.elapsed()).unwrap_or_default()
+    }
+
     /// Begins with nothing saved up.
     fn with<T>(&self, provider: &str, rate: &Rate, act: impl FnOnce(&mut Limit, DateTime<Utc>) -> T) -> T {
-        // By the runtime's clock, which never goes back. What it counts from does not matter.
-        let now = DateTime::UNIX_EPOCH + TimeDelta::from_std(self.started.elapsed()).unwrap_or_default();
+        let now = self.now();
         let mut limits = self.limits();
         let begun = || Limit {
             rate: *rate,
             granted: Gcra::spent(&rate.share(self.workers), now),
+            last: None,
             turns: Turns::default(),
         };
         let limit = limits.entry(provider.to_owned()).or_insert_with(begun);
@@ -93,7 +112,9 @@ mod tests {
         let share = share_of(4);
         let rate = Rate::new(10, Duration::from_secs(1), 8).unwrap();
         let interval = Duration::from_millis(400);
-        assert_eq!(share.take("fynd", &rate, NOW), Taken::Refused(interval));
+        // Redis may have granted what goes out until then.
+        assert_eq!(share.take("fynd", &rate, NOW), Taken::Refused(Gcra::AHEAD + interval));
+        tokio::time::advance(Gcra::AHEAD).await;
         let mut granted = 0;
         for _ in 0..25 {
             tokio::time::advance(interval).await;
@@ -110,9 +131,27 @@ mod tests {
         share.begin();
         assert_eq!(
             share.take("fynd", &rate, NOW),
-            Taken::Refused(interval),
+            Taken::Refused(Gcra::AHEAD + interval),
             "the next outage begins with nothing again"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_promised_is_outstanding_until_it_has_gone_out() {
+        let share = share_of(4);
+        let rate = Rate::new(10, Duration::from_secs(1), 1).unwrap();
+        let interval = Duration::from_millis(400);
+        assert_eq!(share.take("fynd", &rate, Gcra::AHEAD), Taken::Refused(Gcra::AHEAD + interval));
+        assert_eq!(share.outstanding("fynd"), None);
+        tokio::time::advance(Gcra::AHEAD).await;
+        for wait in [interval, 2 * interval] {
+            assert_eq!(share.take("fynd", &rate, Gcra::AHEAD), Taken::Granted(wait));
+            assert_eq!(share.outstanding("fynd"), Some(wait));
+        }
+        assert_eq!(share.take("fynd", &rate, Gcra::AHEAD), Taken::Refused(3 * interval));
+        assert_eq!((share.outstanding("fynd"), share.outstanding("very")), (Some(2 * interval), None));
+        tokio::time::advance(2 * interval).await;
+        assert_eq!(share.outstanding("fynd"), None);
     }
 
     #[tokio::test(start_paused = true)]
@@ -134,7 +173,7 @@ mod tests {
     async fn the_only_worker_has_the_whole_rate_and_never_more() {
         let share = share_of(1);
         let rate = Rate::new(10, Duration::from_secs(1), 3).unwrap();
-        assert_eq!(share.take("very", &rate, NOW), Taken::Refused(rate.interval()));
+        assert_eq!(share.take("very", &rate, NOW), Taken::Refused(Gcra::AHEAD + rate.interval()));
         tokio::time::advance(Duration::from_secs(60)).await;
         for expected in
             [Taken::Granted(NOW), Taken::Granted(NOW), Taken::Granted(NOW), Taken::Refused(rate.interval())]
@@ -149,7 +188,7 @@ mod tests {
         for (requests, per, burst) in [(1, month, 1), (31, month, 31), (1_000_000, Duration::from_secs(1), 1)]
         {
             let rate = Rate::new(requests, per, burst).unwrap();
-            let wait = rate.interval() * 1_000;
+            let wait = rate.interval() * 1_000 + Gcra::AHEAD;
             assert_eq!(share_of(1_000).take("fynd", &rate, NOW), Taken::Refused(wait), "{rate:?}");
         }
     }

@@ -35,6 +35,11 @@ impl Outage {
         }
     }
 
+    /// Whether it is away, as far as is known.
+    pub(super) fn is_on(&self) -> bool {
+        self.ask_at().is_some()
+    }
+
     /// It did not answer. `true` if that is news.
     pub(super) fn failed(&self, now: Instant) -> bool {
         self.ask_at().replace(now + PAUSE).is_none()
@@ -60,7 +65,9 @@ mod tests {
         let outage = Outage::new(patience);
         assert!(outage.may_ask(start) && outage.may_ask(start), "while it answers everybody asks");
         assert!(!outage.answered(), "that it answers is no news");
+        assert!(!outage.is_on());
         assert!(outage.failed(start));
+        assert!(outage.is_on());
         assert!(!outage.failed(start), "another one that was under way");
         assert!(!outage.may_ask(start + PAUSE / 2));
         let again = start + PAUSE;
@@ -70,6 +77,7 @@ mod tests {
         assert!(outage.may_ask(again + patience + PAUSE), "whoever asked was cut off");
         assert!(!outage.failed(again + patience), "still the same outage");
         assert!(outage.answered());
+        assert!(!outage.is_on());
         assert!(outage.may_ask(again) && outage.may_ask(again));
         assert!(outage.failed(again), "a new one");
     }

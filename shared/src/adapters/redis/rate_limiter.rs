@@ -1,7 +1,7 @@
 //! Rates that all workers share, in Redis: one script per request, on the clock of Redis.
 //!
 //! While Redis does not answer, each worker keeps to its share of the rate ([`LocalShare`]), so that together they stay
-//! below the whole. A Redis that comes back empty grants a whole burst anew, which nobody could have kept it from.
+//! below the whole, also with what each promised for a moment at which Redis has gone or is back. A Redis that comes back empty grants a whole burst anew, which nobody could have kept it from.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -100,8 +100,13 @@ fn micros(span: Duration) -> i64 {
 #[async_trait]
 impl RateLimiter for RedisRateLimiter {
     async fn take(&self, provider: &str, rate: &Rate, patience: Duration) -> Taken {
+        // What was promised while Redis was away goes out first: beside it the whole rate would be too much.
+        if let Some(wait) = self.share.outstanding(provider).filter(|_| !self.outage.is_on()) {
+            return Taken::Refused(wait);
+        }
+        let asked = Instant::now();
         let taken = self.shared(self.ask(provider, rate, patience)).await;
-        taken.unwrap_or_else(|| self.share.take(provider, rate, patience))
+        taken.unwrap_or_else(|| self.share.take(provider, rate, patience.saturating_sub(asked.elapsed())))
     }
 
     async fn turn(&self, provider: &str, rate: &Rate, earliest: Duration, longest: Duration) -> Option<Turn> {

@@ -27,22 +27,19 @@ impl Gcra {
     /// How far ahead a request is promised at most.
     pub const AHEAD: Duration = Duration::from_secs(1);
 
-    /// One whose burst is spent at `now`.
+    /// One whose burst is spent at `now`, and all that can be promised promised.
     pub fn spent(rate: &Rate, now: DateTime<Utc>) -> Self {
-        let (interval, tolerance) = spans(rate);
-        let ahead = tolerance.saturating_add(interval);
-        Self { arrival: Some(now.timestamp_micros().saturating_add(ahead)) }
+        Self { arrival: Some(furthest(rate, now)) }
     }
 
     /// Takes one request, if it may go out within `patience` from `now`, of which at most [`Gcra::AHEAD`] counts.
     pub fn take(&mut self, rate: &Rate, now: DateTime<Utc>, patience: Duration) -> Taken {
         let (interval, tolerance) = spans(rate);
-        let now = now.timestamp_micros();
+        let moment = now.timestamp_micros();
         // No request of this rate leaves it further ahead. If it is, the clock went back or the rate was changed, and
         // waiting for that to pass could take for ever.
-        let furthest = [tolerance, interval, micros(Self::AHEAD)].into_iter().fold(now, i64::saturating_add);
-        let arrival = self.arrival.unwrap_or(now).min(furthest).max(now);
-        let wait = Duration::from_micros((arrival - tolerance - now).max(0).unsigned_abs());
+        let arrival = self.arrival.unwrap_or(moment).min(furthest(rate, now)).max(moment);
+        let wait = Duration::from_micros((arrival - tolerance - moment).max(0).unsigned_abs());
         if wait > patience.min(Self::AHEAD) {
             // The same as before, but for such a correction.
             self.arrival = Some(arrival);
@@ -51,6 +48,12 @@ impl Gcra {
         self.arrival = Some(arrival.saturating_add(interval));
         Taken::Granted(wait)
     }
+}
+
+/// Where the last request that can be taken leaves a limit, in microseconds since 1970.
+fn furthest(rate: &Rate, now: DateTime<Utc>) -> i64 {
+    let (interval, tolerance) = spans(rate);
+    [tolerance, interval, micros(Gcra::AHEAD)].into_iter().fold(now.timestamp_micros(), i64::saturating_add)
 }
 
 /// Between two requests, and how much a burst may be ahead, in microseconds.

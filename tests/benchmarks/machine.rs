@@ -58,7 +58,30 @@ fn versions() -> Vec<(String, String)> {
     let known = programs
         .into_iter()
         .filter_map(|(name, program, arguments)| Some((name.to_owned(), version(program, arguments)?)));
-    known.chain(rabbitmq().map(|version| ("RabbitMQ".to_owned(), version))).collect()
+    let broker = rabbitmq().map(|version| ("RabbitMQ".to_owned(), version));
+    known.chain(broker).chain(libraries()).collect()
+}
+
+/// What the contestants are made of, as their lock files say: ours, Node's, Celery's.
+fn libraries() -> impl Iterator<Item = (String, String)> {
+    let of_rust = ["lapin", "sea-orm", "fred", "reqwest", "tokio"].into_iter().filter_map(|name| {
+        let line = format!("name = \"{name}\"");
+        let mut lines = include_str!("../../Cargo.lock").lines().skip_while(move |other| *other != line);
+        Some((name, lines.nth(1)?.strip_prefix("version = \"")?.trim_end_matches('"')))
+    });
+    let of_node = ["amqplib", "undici", "mysql2", "ioredis"].into_iter().filter_map(|name| {
+        let line = format!("\"node_modules/{name}\": {{");
+        let mut lines = include_str!("../peers/node/package-lock.json").lines().map(str::trim);
+        lines.find(|other| *other == line)?;
+        Some((name, lines.next()?.strip_prefix("\"version\": \"")?.trim_end_matches("\",")))
+    });
+    let of_celery = ["celery", "kombu", "pymysql", "redis", "requests"].into_iter().filter_map(|name| {
+        let mut lines = include_str!("../peers/celery/requirements.txt").lines();
+        let version = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix("=="))?;
+        Some((name, version.trim_end_matches(" \\")))
+    });
+    let all = of_rust.chain(of_node).chain(of_celery);
+    all.map(|(name, version)| (name.to_owned(), version.to_owned()))
 }
 
 /// RabbitMQ's own command wants a running broker; its folder has the version in its name.
@@ -81,6 +104,15 @@ fn first_number(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_library_of_the_contestants_has_its_version() {
+        let libraries: Vec<_> = libraries().collect();
+        assert_eq!(libraries.len(), 14, "{libraries:?}");
+        for (name, version) in libraries {
+            assert!(version.split('.').all(|part| part.parse::<u32>().is_ok()), "{name} {version}");
+        }
+    }
 
     #[test]
     fn versions_are_found_in_what_programs_say() {

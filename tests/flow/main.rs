@@ -10,6 +10,7 @@ mod configuration;
 #[cfg(feature = "failpoints")]
 mod crash_points;
 mod dev;
+mod documents;
 mod early;
 mod egress;
 mod events;

@@ -102,7 +102,7 @@ where
         Ok(runtime) => runtime,
         Err(error) => return complain(&anyhow::Error::new(error).context("the runtime cannot start")),
     };
-    runtime.block_on(async {
+    let code = runtime.block_on(async {
         let telemetry = match Telemetry::start(section, service, std::io::stderr().is_terminal()) {
             Ok(telemetry) => telemetry,
             Err(error) => return complain(&ConfigurationError::Key(error.to_string()).into()),
@@ -110,7 +110,9 @@ where
         let code = work.await.unwrap_or_else(|error| complain(&error));
         telemetry.shutdown().await;
         code
-    })
+    });
+    panics::work_is_over();
+    code
 }
 
 /// Says on standard error why the process ends, and which exit code that is.

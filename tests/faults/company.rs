@@ -9,8 +9,9 @@ use nix::sys::signal::Signal;
 use tokio::time::{Instant, sleep_until};
 
 use crate::events::{Event, What, Whom};
+use crate::mischief::Done;
 use crate::stage::Stage;
-use crate::troupe::{End, Troupe};
+use crate::troupe::Troupe;
 
 /// The processes.
 pub(crate) struct Company {
@@ -46,36 +47,60 @@ impl Company {
         (self.whom)(who)
     }
 
-    /// Kills one, also one that stands still, which is over by that. Answers who it was.
-    pub(crate) async fn kill_one(&mut self, stage: &Stage) -> Result<(String, Option<Event>)> {
+    /// Kills one, also one that stands still, which is over by that. Answers who it was, if it had not ended by itself before.
+    pub(crate) async fn kill_one(&mut self, stage: &Stage, done: &mut Done) -> Result<Option<String>> {
         let place = stage.one_of(&self.troupe.places_without(&[]))?;
-        let who = self.troupe.kill(place).await?;
-        let frozen = self.frozen.iter().position(|frozen| frozen.who == who);
-        let event = frozen.map(|place| self.over(place));
-        Ok((who, event))
+        if self.is_gone(place, done).await? {
+            return Ok(None);
+        }
+        match self.troupe.kill(place).await? {
+            Ok(who) => {
+                let frozen = self.frozen.iter().position(|frozen| frozen.who == who);
+                done.events.extend(frozen.map(|place| self.over(place)));
+                Ok(Some(who))
+            }
+            Err(gone) => {
+                done.gave_up.push(gone);
+                Ok(None)
+            }
+        }
     }
 
-    /// Asks one to end that does not stand still; where all do, the first of them goes on.
-    pub(crate) async fn terminate_one(&mut self, stage: &Stage) -> Result<(End, Vec<Event>)> {
-        let mut events = Vec::new();
+    /// Asks one to end that does not stand still; where all do, the first of them goes on. Answers whether it was there.
+    pub(crate) async fn terminate_one(&mut self, stage: &Stage, done: &mut Done) -> Result<bool> {
         while self.frozen.len() >= self.troupe.len() {
-            events.extend(self.thaw_next().await?);
+            done.events.extend(self.thaw_next().await?);
         }
         let place = self.one_awake(stage)?;
-        Ok((self.troupe.terminate(place).await?, events))
+        if self.is_gone(place, done).await? {
+            return Ok(false);
+        }
+        done.ends.push(self.troupe.terminate(place).await?);
+        Ok(true)
     }
 
-    /// Stops one, to go on later; one that stands still already goes on where otherwise too few would work.
-    pub(crate) async fn stop_one(&mut self, stage: &Stage, time: Duration) -> Result<Vec<Event>> {
-        let mut events = Vec::new();
+    /// Stops one, to go on later; one that stands still already goes on where otherwise too few would work. Answers whether it
+    /// was there.
+    pub(crate) async fn stop_one(&mut self, stage: &Stage, time: Duration, done: &mut Done) -> Result<bool> {
         while self.frozen.len() * 2 >= self.troupe.len().max(2) {
-            events.extend(self.thaw_next().await?);
+            done.events.extend(self.thaw_next().await?);
         }
         let place = self.one_awake(stage)?;
+        if self.is_gone(place, done).await? {
+            return Ok(false);
+        }
         let (from, until) = (now(), Instant::now() + time);
         let who = self.troupe.signal(place, Signal::SIGSTOP)?;
         self.frozen.push(Frozen { who, from, until });
-        Ok(events)
+        Ok(true)
+    }
+
+    /// Whether the one in this place had ended by itself, and nothing can be done to it.
+    async fn is_gone(&mut self, place: usize, done: &mut Done) -> Result<bool> {
+        let gone = self.troupe.revive_in(place).await?;
+        let is_gone = gone.is_some();
+        done.gave_up.extend(gone);
+        Ok(is_gone)
     }
 
     fn one_awake(&self, stage: &Stage) -> Result<usize> {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use chrono::TimeDelta;
 use freshet_tests::fleet::now;
 use tokio::time::sleep;
 
@@ -12,7 +13,7 @@ use crate::events::{Event, What, Whom};
 use crate::mischief::Done;
 use crate::network::Part;
 use crate::proxy::Mode;
-use crate::stage::Stage;
+use crate::stage::{STATEMENT_TIMEOUT, Stage};
 
 /// Who is hit.
 pub(crate) struct Cast {
@@ -82,24 +83,24 @@ impl Deed {
         }
     }
 
-    /// Does it, and notes whom it hit. That a process was asked to end, or that a producer was killed, is no reason for
-    /// anything: what was begun had to end, and what was published is claimed.
+    /// Does it, and notes whom it hit; answers whether it hit anybody, who may have ended by itself before. That a process was
+    /// asked to end, or that a producer was killed, is no reason for anything: what was begun had to end, and what was published
+    /// is claimed.
     pub(crate) async fn commit(
         self,
         stage: &mut Stage,
         cast: &mut Cast,
         arguments: &Arguments,
         done: &mut Done,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let from = now();
         let Cast { workers, producers } = cast;
         let stopped_for = Duration::from_secs(arguments.stop_seconds);
         let (what, whom) = match self {
-            Self::KillWorker => {
-                let (killed, stood_still) = workers.kill_one(stage).await?;
-                done.events.extend(stood_still);
-                (What::WorkerKilled, Whom::Worker(killed))
-            }
+            Self::KillWorker => match workers.kill_one(stage, done).await? {
+                Some(killed) => (What::WorkerKilled, Whom::Worker(killed)),
+                None => return Ok(false),
+            },
             Self::KillBroker => {
                 stage.rabbitmq.restart().await?;
                 (What::BrokerAway, Whom::Everyone)
@@ -112,30 +113,18 @@ impl Deed {
                 stage.redis.restart().await?;
                 (What::RedisAway, Whom::Everyone)
             }
-            Self::KillProducer => {
-                let (_, stood_still) = producers.kill_one(stage).await?;
-                done.events.extend(stood_still);
-                return Ok(());
-            }
-            Self::TerminateWorker | Self::TerminateProducer => {
-                let company = if self == Self::TerminateWorker { workers } else { producers };
-                let (end, stood_still) = company.terminate_one(stage).await?;
-                done.ends.push(end);
-                done.events.extend(stood_still);
-                return Ok(());
-            }
-            Self::StopWorker | Self::StopProducer => {
-                let company = if self == Self::StopWorker { workers } else { producers };
-                done.events.extend(company.stop_one(stage, stopped_for).await?);
-                return Ok(());
-            }
+            Self::KillProducer => return Ok(producers.kill_one(stage, done).await?.is_some()),
+            Self::TerminateWorker => return workers.terminate_one(stage, done).await,
+            Self::TerminateProducer => return producers.terminate_one(stage, done).await,
+            Self::StopWorker => return workers.stop_one(stage, stopped_for, done).await,
+            Self::StopProducer => return producers.stop_one(stage, stopped_for, done).await,
             Self::Network => {
                 done.events.extend(disturb(stage, cast, arguments).await?);
-                return Ok(());
+                return Ok(true);
             }
         };
         done.events.push(Event::since(from, what, whom));
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -143,15 +132,18 @@ impl Deed {
 const OF_WORKERS: &[Part] = &[Part::Database, Part::Broker, Part::Cache, Part::Provider];
 const OF_PRODUCERS: &[Part] = &[Part::Database, Part::Broker];
 /// Whoever looks at the clock while it waits gets over a connection on which nothing ever comes again: here that are heartbeats
-/// of 2 s with the broker, 4 s without an answer of the cache, and 2 s for a call.
-// Of the database it cannot be asked before its round trips have an end, too.
+/// of 2 s with the broker, 4 s without an answer of the cache, 2 s for a call, and [`STATEMENT_TIMEOUT`] for a statement.
 const MODES: [Mode; 5] =
     [Mode::Slow(Duration::from_millis(200)), Mode::Reset, Mode::HalfOpen, Mode::BlackHole, Mode::Gone];
 
-/// What the network to this part may be like.
-fn modes_of(part: Part) -> Vec<Mode> {
-    let is_bounded = part != Part::Database;
-    MODES.into_iter().filter(|mode| is_bounded || *mode != Mode::Gone).collect()
+/// How much longer it is felt than the network is in this mode. A connection to the database that is gone for good costs a
+/// statement its whole time, once; and those that lay idle beside it may cost the next one as much, which asks them one by one
+/// whether they are well.
+fn felt_longer(part: Part, mode: Mode) -> TimeDelta {
+    match (part, mode) {
+        (Part::Database, Mode::Gone) => TimeDelta::from_std(STATEMENT_TIMEOUT * 2).unwrap_or_default(),
+        _ => TimeDelta::zero(),
+    }
 }
 
 /// Something is wrong for seconds between one process, or all of a kind, and one of those they speak to.
@@ -162,7 +154,7 @@ async fn disturb(stage: &Stage, cast: &Cast, arguments: &Arguments) -> Result<Ve
         _ => (&cast.workers, OF_WORKERS),
     };
     let part = stage.one_of(parts)?;
-    let mode = stage.one_of(&modes_of(part))?;
+    let mode = stage.one_of(&MODES)?;
     let all = company.troupe.places_without(&[]);
     let places = if stage.draw(2) == 0 { vec![stage.one_of(&all)?] } else { all };
     let mut hit = Vec::new();
@@ -176,7 +168,8 @@ async fn disturb(stage: &Stage, cast: &Cast, arguments: &Arguments) -> Result<Ve
     let (latency, patience) =
         (Duration::from_millis(arguments.latency), Duration::from_secs(arguments.call_seconds));
     let what = What::of_network(part, mode, latency, patience);
-    Ok(hit.into_iter().map(|who| Event::since(from, what, company.whom(who))).collect())
+    let event = |who| Event::since(from, what, company.whom(who)).and_for(felt_longer(part, mode));
+    Ok(hit.into_iter().map(event).collect())
 }
 
 #[cfg(test)]
@@ -184,13 +177,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_network_to_a_part_that_may_wait_for_ever_is_never_gone_for_good() {
-        for (part, is_gone) in
-            [(Part::Database, false), (Part::Broker, true), (Part::Cache, true), (Part::Provider, true)]
-        {
-            let modes = modes_of(part);
-            assert_eq!(modes.contains(&Mode::Gone), is_gone, "{part:?}");
-            assert!(modes.contains(&Mode::BlackHole), "{part:?}");
+    fn a_database_that_is_gone_is_missed_until_its_statements_are_given_up() {
+        assert!(MODES.contains(&Mode::Gone) && MODES.contains(&Mode::BlackHole));
+        for part in [Part::Database, Part::Broker, Part::Cache, Part::Provider] {
+            for mode in MODES {
+                let is_longer = felt_longer(part, mode) > TimeDelta::zero();
+                assert_eq!(is_longer, part == Part::Database && mode == Mode::Gone, "{part:?} {mode:?}");
+            }
         }
+        assert!(felt_longer(Part::Database, Mode::Gone).to_std().unwrap() > STATEMENT_TIMEOUT);
     }
 }

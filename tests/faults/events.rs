@@ -115,6 +115,11 @@ impl Event {
         Self { what, whom, from, until }
     }
 
+    /// The same, felt for so much longer.
+    pub(crate) fn and_for(self, longer: TimeDelta) -> Self {
+        Self { until: self.until + longer, ..self }
+    }
+
     /// Whether it may be why an answer to this worker's call was lost that was not stored between these times: with the worker,
     /// or on its way. The broker has no part in it; a database that is away is waited for; and who gives up finishes before what
     /// it has, or parks it.
@@ -175,16 +180,23 @@ impl Event {
         is_away && self.is_about(who) && self.is_between(from, until)
     }
 
-    /// Whether it may be why this process ended by itself between these times: it does without neither broker nor database, and
-    /// has no patience left for them where it stood still for as long as that lasts.
-    pub(crate) fn lets_give_up(&self, who: &str, from: DateTime<Utc>, until: DateTime<Utc>) -> bool {
-        let may_let = match self.what {
-            What::BrokerAway | What::DatabaseAway => true,
-            What::CutOff(part) => matches!(part, Part::Broker | Part::Database),
-            What::WorkerStoodStill | What::ProducerStoodStill => self.until - self.from >= START_PATIENCE,
-            What::WorkerKilled | What::RedisAway | What::Slow(_) => false,
-        };
-        may_let && self.is_about(who) && self.is_between(from, until)
+    /// Whether it may be why this process could not begin between these times: it begins with the database, and has no patience
+    /// left for that where it stood still for as long as that lasts.
+    pub(crate) fn refuses_start(&self, who: &str, from: DateTime<Utc>, until: DateTime<Utc>) -> bool {
+        let is_too_long = self.is_sleep() && self.until - self.from >= START_PATIENCE;
+        let slept = is_too_long && self.is_about(who) && self.is_between(from, until);
+        slept || self.is_without_database(who, from, until)
+    }
+
+    /// Whether this process may have had no session with the broker by it between these times. Its patience for one does not
+    /// last longer because it stands still meanwhile.
+    pub(crate) fn is_without_session(&self, who: &str, from: DateTime<Utc>, until: DateTime<Utc>) -> bool {
+        let is_away = matches!(self.what, What::BrokerAway | What::CutOff(Part::Broker)) || self.is_sleep();
+        is_away && self.is_about(who) && self.is_between(from, until)
+    }
+
+    fn is_sleep(&self) -> bool {
+        matches!(self.what, What::WorkerStoodStill | What::ProducerStoodStill)
     }
 
     /// Whether it was about this process, or about all.
@@ -286,15 +298,29 @@ mod tests {
     }
 
     #[test]
-    fn who_has_no_broker_or_no_database_gives_up_and_who_stood_still_for_as_long_as_it_would_wait() {
-        let reasons =
-            [What::BrokerAway, What::DatabaseAway, What::CutOff(Part::Broker), What::CutOff(Part::Database)];
-        only(&reasons, Event::lets_give_up);
+    fn who_has_no_database_cannot_start_nor_can_who_stood_still_for_as_long_as_it_would_wait() {
+        only(&[What::DatabaseAway, What::CutOff(Part::Database)], Event::refuses_start);
         for what in [What::WorkerStoodStill, What::ProducerStoodStill] {
             let stood_still = |until| Event { until: at(until), ..event(what, worker("a")) };
-            assert!(stood_still(70).lets_give_up("a", at(70), at(71)));
-            assert!(!stood_still(69).lets_give_up("a", at(69), at(71)));
+            assert!(stood_still(70).refuses_start("a", at(70), at(71)));
+            assert!(!stood_still(69).refuses_start("a", at(69), at(71)));
         }
+    }
+
+    #[test]
+    fn who_has_no_broker_or_stands_still_has_no_session() {
+        let reasons = [What::BrokerAway, What::CutOff(Part::Broker), What::WorkerStoodStill];
+        only(&reasons, Event::is_without_session);
+    }
+
+    #[test]
+    fn what_is_felt_for_longer_begins_when_it_did() {
+        let hit = event(What::CutOff(Part::Database), worker("a"));
+        let longer = hit.clone().and_for(TimeDelta::seconds(3));
+        assert_eq!((longer.from, longer.until), (at(10), at(15)));
+        assert!(
+            longer.is_without_database("a", at(14), at(15)) && !hit.is_without_database("a", at(14), at(15))
+        );
     }
 
     #[test]

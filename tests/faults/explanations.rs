@@ -14,6 +14,7 @@ use crate::events::{Event, What, Whom};
 use crate::mischief::Done;
 use crate::network::Part;
 use crate::said::{End, Found, Job, Quarantined};
+use crate::stage::GIVES_UP_AFTER;
 use crate::troupe::GaveUp;
 
 /// A request may arrive after its worker was killed, and what a worker says of another one's call is as exact as its look at the
@@ -29,7 +30,7 @@ const PUT_OFF: TimeDelta = TimeDelta::minutes(1);
 /// Who waits for longer for a database gives up a token that can be had again.
 const PATIENCE: TimeDelta = TimeDelta::seconds(20);
 
-/// A job that found no database looks again after so long, and needs a moment for it.
+/// A job that found no database, or whose statement was given up, looks again after so long, and needs a moment for it.
 const NEXT_LOOK: TimeDelta = TimeDelta::seconds(4);
 
 /// What is found: a reason, or what there is to be said of that for which there is none.
@@ -172,12 +173,38 @@ impl Reasons<'_> {
         })
     }
 
-    /// A process ends by itself only where it has no broker or no database, and says so.
+    /// A process that has begun ends by itself only where it has had no session with the broker for as long as it waits for one,
+    /// and says so: the database it waits for to the end. One that has not begun needs the database for that.
     pub(crate) fn of_giving_up(&self, gone: &GaveUp) -> Explanation {
-        let GaveUp { who, last_seen, noticed, .. } = gone;
-        let reason = self.first(|event| event.lets_give_up(who, *last_seen, *noticed));
+        let GaveUp { who, started, last_seen, noticed, .. } = gone;
+        let reason = match gone.is_refused_start {
+            true => self.first(|event| event.refuses_start(who, *started, *noticed)),
+            false => self.what_outlasted(gone),
+        };
         let reason = reason.filter(|_| gone.is_in_order);
         reason.ok_or_else(|| format!("{}{}", gone.why, self.chronicle(*last_seen, *noticed)))
+    }
+
+    /// What kept this process without a session for as long as it waits for one: an absence, or several of them each of which
+    /// began before there was a session again.
+    fn what_outlasted(&self, gone: &GaveUp) -> Option<&'static str> {
+        let GaveUp { who, started, last_seen, noticed, .. } = gone;
+        let events = self.done.events.iter();
+        let mut without: Vec<&Event> =
+            events.filter(|event| event.is_without_session(who, *started, *noticed)).collect();
+        without.sort_by_key(|event| event.from);
+        let (mut from, mut until) = (*started, *started);
+        for event in without {
+            if event.from > until {
+                from = event.from;
+            }
+            until = until.max(event.until);
+            let lasted = (until.min(*noticed) - from).to_std().unwrap_or_default();
+            if until >= *last_seen && lasted >= GIVES_UP_AFTER {
+                return Some(event.what.as_str());
+            }
+        }
+        None
     }
 
     /// From the request to the end of its job, as its worker said, or at the latest.

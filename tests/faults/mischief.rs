@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use chrono::{DateTime, Utc};
 use freshet_tests::fleet::now;
 use freshet_tests::waiting::eventually;
@@ -31,7 +31,7 @@ pub(crate) struct Done {
     pub(crate) jobs: i64,
     /// From which connection on they were added, and when.
     pub(crate) waves: Vec<(i64, DateTime<Utc>)>,
-    /// Kinds of mischief, and how often each happened.
+    /// Kinds of mischief, and how often each hit somebody.
     pub(crate) counts: Vec<(&'static str, u32)>,
     /// All that hit somebody.
     pub(crate) events: Vec<Event>,
@@ -43,6 +43,8 @@ pub(crate) struct Done {
     pub(crate) lost_dead_letters: Vec<String>,
     /// How long after the broker's return the first refresh was made, each time.
     pub(crate) resumed_in: Vec<Duration>,
+    /// How long after it every worker consumed again, each time.
+    pub(crate) all_resumed_in: Vec<Duration>,
     /// Processes that ended by themselves.
     pub(crate) gave_up: Vec<GaveUp>,
     /// How long the fleet took to recover at the end; `None` if it did not.
@@ -53,6 +55,11 @@ impl Done {
     /// Since when a connection is there.
     pub(crate) fn added(&self, connection_id: i64) -> Option<DateTime<Utc>> {
         self.waves.iter().rfind(|(first, _)| *first <= connection_id).map(|(_, at)| *at)
+    }
+
+    fn count(&mut self, deed: Deed, has_hit: bool) {
+        let counted = self.counts.iter_mut().filter(|(name, _)| *name == deed.name());
+        counted.for_each(|(_, count)| *count += u32::from(has_hit));
     }
 
     /// Those to whom something was done, and nobody in particular at the end.
@@ -67,7 +74,8 @@ pub(crate) async fn play(stage: &mut Stage, arguments: &Arguments) -> Result<Don
         producers: Company::of_producers(PRODUCERS, stage).await?,
         workers: Company::of_workers(arguments.workers, stage).await?,
     };
-    let mut done = Done::default();
+    let counts = Deed::ALL.map(|deed| (deed.name(), 0)).into();
+    let mut done = Done { counts, ..Done::default() };
     let mut deeds: Vec<Deed> = Deed::ALL
         .into_iter()
         .flat_map(|deed| std::iter::repeat_n(deed, deed.ordered(arguments) as usize))
@@ -84,12 +92,14 @@ pub(crate) async fn play(stage: &mut Stage, arguments: &Arguments) -> Result<Don
     for (number, deed) in deeds.into_iter().enumerate() {
         // Work comes in as long as there is mischief left, so that none of it hits an idle fleet.
         supply.share(stage, number + 1, all).await?;
-        if deed == Deed::KillBroker && arguments.broker_seconds > 0 {
+        let has_hit = if deed == Deed::KillBroker && arguments.broker_seconds > 0 {
             be_without_broker(stage, &mut supply, arguments, &mut done).await?;
+            true
         } else {
             sleep(Duration::from_millis(100 + stage.draw(arguments.pace.max(1)))).await;
-            deed.commit(stage, &mut cast, arguments, &mut done).await?;
-        }
+            deed.commit(stage, &mut cast, arguments, &mut done).await?
+        };
+        done.count(deed, has_hit);
         done.events.extend(cast.workers.thaw_due()?);
         done.events.extend(cast.producers.thaw_due()?);
         revive(&mut cast, &mut done).await?;
@@ -97,9 +107,6 @@ pub(crate) async fn play(stage: &mut Stage, arguments: &Arguments) -> Result<Don
     supply.share(stage, 1, 1).await?;
     done.events.extend(cast.workers.thaw_all().await?);
     done.events.extend(cast.producers.thaw_all().await?);
-    for deed in Deed::ALL {
-        done.counts.push((deed.name(), deed.ordered(arguments)));
-    }
     done.jobs = supply.added();
     done.waves = supply.into_waves();
     done.recovered_in = recover(stage, arguments, &mut cast, &mut done).await?;
@@ -129,6 +136,14 @@ async fn be_without_broker(
     let returned = broker_returns(stage).await?;
     done.events.push(Event::since(from, What::BrokerAway, Whom::Everyone));
     done.resumed_in.push(resumed(stage, returned).await?);
+    // Another absence before that would be one long absence to whoever has not come back.
+    eventually("every worker consumes again", RESUMES_WITHIN, async || {
+        let consumers = stage.consumers().await?;
+        ensure!(consumers >= arguments.workers, "only {consumers} of {} do", arguments.workers);
+        Ok(())
+    })
+    .await?;
+    done.all_resumed_in.push((now() - returned).to_std().unwrap_or_default());
     Ok(())
 }
 
@@ -189,7 +204,7 @@ async fn recover(
     while begun.elapsed() < Duration::from_secs(arguments.patience) {
         revive(cast, done).await?;
         let left = stage.number(LEFT).await?;
-        let is_well = left == 0 && stage.is_drained().await? && stage.is_cache_warm().await?;
+        let is_well = left == 0 && stage.is_drained().await && stage.is_cache_warm().await?;
         well = if is_well { well + 1 } else { 0 };
         if well == IN_A_ROW {
             return Ok(Some(begun.elapsed()));

@@ -3,18 +3,19 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use chrono::TimeDelta;
 use fred::interfaces::KeysInterface;
 use freshet_shared::domain::sealing::SecretColumn;
-use freshet_tests::model_provider::{Did, LedgerEntry};
+use freshet_tests::model_provider::{Did, LedgerEntry, ModelProvider};
+use freshet_tests::waiting::eventually;
 
 use crate::arguments::Arguments;
 use crate::events::Event;
 use crate::explanations::{Past, Reasons};
 use crate::mischief::Done;
 use crate::said::{self, Delivered, End, Job, Quarantined};
-use crate::stage::{LENIENT, REPEATABLE, STRICT, Stage, account_of, kind_of};
+use crate::stage::{LENIENT, Messages, REPEATABLE, STRICT, Stage, account_of, kind_of};
 use crate::troupe;
 
 /// What was found, kind by kind; the first few of each by name.
@@ -26,7 +27,8 @@ pub(crate) struct Verdict {
     pub(crate) explained: BTreeMap<&'static str, u64>,
     /// Messages that came again although they had been done, by what explains that.
     pub(crate) came_again: BTreeMap<&'static str, u64>,
-    /// From the provider's answer to the row and the cache. Who dies before the row loses the answer.
+    /// From when the provider answers to when the worker says that row and cache have it, as [`window`] measures it. Who dies
+    /// before the row loses the answer.
     pub(crate) windows: Vec<Duration>,
     /// Processes that did not end in good order, because there was no database meanwhile.
     pub(crate) excused_ends: u64,
@@ -42,6 +44,9 @@ impl Verdict {
         self.violations.iter().all(|(_, found)| found.is_empty())
     }
 }
+
+/// A broker has statistics by then.
+const COUNTED_WITHIN: Duration = Duration::from_secs(60);
 
 /// As the row says it.
 const QUARANTINED: &str = "quarantined";
@@ -120,23 +125,14 @@ pub(crate) async fn judge(stage: &Stage, done: &Done, arguments: &Arguments) -> 
         judge_calls(&row, past, &reasons, &mut verdict, &mut found);
         verdict.windows.extend(window(past, answered_after));
         judge_row(&row, pasts.quarantined.get(&row.id).copied(), past, &reasons, &mut verdict, &mut found);
-        if row.generation > 0 && !is_what_the_provider_gave(&row, stage, past) {
+        if row.generation > 0 && !is_what_the_provider_gave(&row, &stage.models, past) {
             found.lost.push(format!("{}: what is stored is not what the provider gave last", who(&row)));
         }
         let cached = cache.get::<Option<String>, _>(format!("connectionAccessToken_{}", row.id)).await?;
-        match in_cache(&row, cached.as_deref()) {
-            Cached::Right => {}
-            Cached::Stale => found.stale.push(who(&row) + &of_cache(past, &reasons)),
-            Cached::Missing => found.missing.push(who(&row) + &of_cache(past, &reasons)),
-        }
+        judge_cache(&row, cached.as_deref(), past, &reasons, &mut found);
     }
-    let leftover: Vec<String> = stage
-        .messages()
-        .await?
-        .into_iter()
-        .filter(|(_, [all, ready, held])| *all != 0 || all - ready - held != 0)
-        .map(|(queue, [all, ready, held])| format!("{queue}: {all}, of which {ready} ready and {held} held"))
-        .collect();
+    let counting = "the broker counts its messages";
+    let leftover = leftover(eventually(counting, COUNTED_WITHIN, async || stage.messages().await).await);
     let bad_ends = bad_ends(&reasons, &mut verdict);
     let gave_up = done.gave_up.iter().filter_map(|gone| reasons.of_giving_up(gone).err()).collect();
     verdict.violations = vec![
@@ -153,7 +149,10 @@ pub(crate) async fn judge(stage: &Stage, done: &Done, arguments: &Arguments) -> 
         ("dead letters may be lost", unsafe_dead_letters(stage).await?),
         ("process did not end well", bad_ends),
         ("gave up without reason", gave_up),
-        ("resumed late", late(&done.resumed_in).into_iter().collect()),
+        (
+            "resumed late",
+            [&done.resumed_in, &done.all_resumed_in].into_iter().filter_map(|times| late(times)).collect(),
+        ),
         ("did not recover", done.recovered_in.is_none().then(|| "in time".to_owned()).into_iter().collect()),
     ];
     Ok(verdict)
@@ -219,10 +218,31 @@ fn judge_row(
     }
 }
 
+/// What the cache holds beside the row.
+fn judge_cache(row: &Row, cached: Option<&str>, past: Past<'_>, reasons: &Reasons<'_>, found: &mut Found) {
+    let kind = match in_cache(row, cached) {
+        Cached::Right => return,
+        Cached::Stale => &mut found.stale,
+        Cached::Missing => &mut found.missing,
+    };
+    kind.push(who(row) + &of_cache(past, reasons));
+}
+
+/// Queues that are not empty, or of which nobody knows it.
+fn leftover(messages: Result<Messages>) -> Vec<String> {
+    let messages = match messages {
+        Ok(messages) => messages,
+        Err(error) => return vec![format!("nobody knows: {error:#}")],
+    };
+    let left = messages.into_iter().filter(|(_, counts)| *counts != [0; 3]);
+    left.map(|(queue, [all, ready, held])| format!("{queue}: {all}, of which {ready} ready and {held} held"))
+        .collect()
+}
+
 /// Whether its provider takes what is stored: the access token; and the refresh token, where each call replaces that.
-fn is_what_the_provider_gave(row: &Row, stage: &Stage, past: Past<'_>) -> bool {
+fn is_what_the_provider_gave(row: &Row, models: &[ModelProvider], past: Past<'_>) -> bool {
     let (kind, name) = kind_of(row.id);
-    let Some(model) = stage.models.get(kind) else { return false };
+    let Some(model) = models.get(kind) else { return false };
     let refresh_token = row.refresh_token.as_deref();
     let is_good = match name {
         // There is one that is good, and no other.
@@ -273,7 +293,10 @@ fn in_cache(row: &Row, cached: Option<&str>) -> Cached {
     }
 }
 
-/// How long the answer that was stored had been on its way into row and cache; `None` where something was wrong with it.
+/// From when the provider answers, which is when the request arrived and the latency that was ordered after it, to the time on
+/// the worker's line `refreshed`, by which the row has the answer, and the cache has it or its repair is planned. More than the
+/// window in which a kill loses the answer: the provider's own work, the way back, and the cache are part of it. `None` where
+/// something was wrong with the call.
 fn window(past: Past<'_>, answered_after: TimeDelta) -> Option<Duration> {
     let stored = past.jobs.iter().rfind(|job| job.end == End::Stored)?.at;
     let call = past.calls.iter().rfind(|call| call.arrived_at <= stored)?;
@@ -324,8 +347,8 @@ pub(crate) fn quantiles(of: &[Duration]) -> Option<[Duration; 3]> {
 /// The broker loses dead letters where it is killed, unless their queue says otherwise.
 async fn unsafe_dead_letters(stage: &Stage) -> Result<Vec<String>> {
     let queues = stage.management.get("api/queues").await?;
-    let empty = Vec::new();
-    let unsafe_ones = queues.as_array().unwrap_or(&empty).iter().filter_map(|queue| {
+    let queues = queues.as_array().context("the list of queues is not a list")?;
+    let unsafe_ones = queues.iter().filter_map(|queue| {
         let arguments = queue.get("arguments")?;
         arguments.get("x-dead-letter-exchange")?;
         let strategy = arguments.get("x-dead-letter-strategy").and_then(serde_json::Value::as_str);
@@ -357,7 +380,7 @@ async fn rows(stage: &Stage) -> Result<Vec<Row>> {
 #[cfg(test)]
 mod tests {
     use chrono::{DateTime, Utc};
-    use freshet_tests::model_provider::Sent;
+    use freshet_tests::model_provider::{Rotation, Sent, Settings};
 
     use crate::events::{What, Whom};
     use crate::network::Part;
@@ -376,19 +399,116 @@ mod tests {
 
     #[test]
     fn the_cache_holds_what_the_row_holds_and_may_hold_nothing_for_a_connection_that_waits_for_a_person() {
-        let row = |state: &str| Row {
-            id: 1,
-            access_token: Some("a".into()),
-            refresh_token: None,
-            generation: 0,
-            state: state.into(),
-            is_due: false,
-        };
+        let row = |state: &str| Row { state: state.into(), ..row(1) };
         for (state, without) in [("active", Cached::Missing), (QUARANTINED, Cached::Right)] {
             assert_eq!(in_cache(&row(state), Some("a")), Cached::Right, "{state}");
             assert_eq!(in_cache(&row(state), Some("b")), Cached::Stale, "{state}");
             assert_eq!(in_cache(&row(state), None), without, "{state}");
         }
+    }
+
+    /// A row in which all is well.
+    fn row(id: i64) -> Row {
+        Row {
+            id,
+            access_token: Some("a".into()),
+            refresh_token: Some("r".into()),
+            generation: 1,
+            state: "active".into(),
+            is_due: false,
+        }
+    }
+
+    const NOBODY: Past<'_> = Past { calls: &[], jobs: &[] };
+    /// A connection of each kind.
+    const IDS: [i64; 3] = [3, 4, 5];
+
+    /// What is found of one row, and how many refreshed rows and lost answers with a reason are counted.
+    fn judged(row: &Row, quarantined: Option<&Quarantined>, done: &Done) -> (Found, [u64; 2]) {
+        let (mut verdict, mut found) = (Verdict::default(), Found::default());
+        let reasons = Reasons { done, may_take: TimeDelta::seconds(7) };
+        judge_row(row, quarantined, NOBODY, &reasons, &mut verdict, &mut found);
+        (found, [verdict.refreshed, verdict.quarantined.values().sum()])
+    }
+
+    /// How many are lost, stored twice, and left due.
+    fn counts(row: &Row) -> [usize; 3] {
+        let (found, _) = judged(row, None, &Done::default());
+        [found.lost.len(), found.twice.len(), found.due.len()]
+    }
+
+    #[test]
+    fn a_row_is_refreshed_once_or_lost_or_stored_twice_and_must_not_be_due() {
+        for id in IDS {
+            assert_eq!(counts(&row(id)), [0; 3]);
+            assert_eq!(judged(&row(id), None, &Done::default()).1, [1, 0]);
+            assert_eq!(counts(&Row { is_due: true, ..row(id) }), [0, 0, 1]);
+            assert_eq!(counts(&Row { generation: 2, ..row(id) }), [0, 1, 0]);
+            assert_eq!(counts(&Row { generation: 2, is_due: true, ..row(id) }), [0, 1, 1]);
+            for state in ["active", QUARANTINED, "not enrolled"] {
+                let (found, _) =
+                    judged(&Row { generation: 0, state: state.into(), ..row(id) }, None, &Done::default());
+                assert!(matches!(&found.lost[..], [lost] if lost.contains(&id.to_string())), "{state}");
+            }
+            assert_eq!(counts(&Row { state: QUARANTINED.into(), ..row(id) }), [1, 0, 0]);
+        }
+    }
+
+    #[test]
+    fn a_quarantine_needs_a_kind_that_can_lose_its_answer_and_a_reason() {
+        let killed = Event {
+            what: What::WorkerKilled,
+            whom: Whom::Worker("a".into()),
+            from: DateTime::<Utc>::UNIX_EPOCH,
+            until: DateTime::<Utc>::UNIX_EPOCH,
+        };
+        let done = Done { events: vec![killed], ..Done::default() };
+        for id in IDS {
+            let row = Row { generation: 0, state: QUARANTINED.into(), ..row(id) };
+            let unknown_since = DateTime::<Utc>::UNIX_EPOCH;
+            let lost = Quarantined { connection_id: id, unknown_since, by: "b".into() };
+            let (found, counted) = judged(&row, Some(&lost), &done);
+            let is_strict = kind_of(id).1 == STRICT;
+            assert_eq!((found.lost.is_empty(), counted), (is_strict, [0, u64::from(is_strict)]));
+            assert_eq!(judged(&row, Some(&lost), &Done::default()).0.lost.len(), 1, "nothing was done");
+        }
+    }
+
+    #[test]
+    fn another_token_in_the_cache_is_stale_and_none_is_missing() {
+        let done = Done::default();
+        let reasons = Reasons { done: &done, may_take: TimeDelta::seconds(7) };
+        let found = |cached| {
+            let mut found = Found::default();
+            judge_cache(&row(3), cached, NOBODY, &reasons, &mut found);
+            [found.stale.len(), found.missing.len()]
+        };
+        assert_eq!((found(Some("a")), found(Some("b")), found(None)), ([0, 0], [1, 0], [0, 1]));
+    }
+
+    #[tokio::test]
+    async fn what_no_provider_gave_is_lost() {
+        let mut models = Vec::new();
+        for rotation in [Rotation::None, Rotation::Strict, Rotation::Strict] {
+            models.push(ModelProvider::start(Settings::new(rotation)).await.unwrap());
+        }
+        for id in IDS {
+            let given = models[kind_of(id).0].authorise(&account_of(id), &account_of(id));
+            assert!(!is_what_the_provider_gave(&row(id), &models, NOBODY));
+            let another = Row { refresh_token: Some(given), ..row(id) };
+            assert!(!is_what_the_provider_gave(&another, &models, NOBODY), "its access token is no token");
+        }
+    }
+
+    #[test]
+    fn a_queue_is_left_over_that_holds_a_message_or_of_which_nobody_knows() {
+        let of = |counts| leftover(Ok(Messages::from([("q".to_owned(), counts), ("r".to_owned(), [0; 3])])));
+        assert!(of([0; 3]).is_empty());
+        for counts in [[1, 1, 0], [1, 0, 1], [1, 0, 0], [0, 1, 0]] {
+            assert!(matches!(&of(counts)[..], [one] if one.starts_with("q: ")), "{counts:?}");
+        }
+        let unknown = leftover(Err(anyhow::anyhow!("q has no count of messages")));
+        assert!(matches!(&unknown[..], [one] if one.contains("q has no count")));
     }
 
     #[test]

@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use chrono::{DateTime, TimeDelta, Utc};
 use fred::prelude::{Builder, Client, ClientLike, Config, KeysInterface};
 use freshet_shared::adapters::database::{Database, DatabaseSettings};
 use freshet_shared::adapters::embedded::clock::SeededRandomness;
-use freshet_shared::adapters::rabbitmq::queue_names;
+use freshet_shared::adapters::rabbitmq::{queue_name, queue_names};
 use freshet_shared::domain::connection::ConnectionId;
+use freshet_shared::domain::lane::Lane;
 use freshet_shared::domain::sealing::{KeyRing, Place, SecretColumn, new_key, open};
 use freshet_shared::domain::secret::Secret;
 use freshet_shared::migrations;
@@ -24,6 +25,7 @@ use freshet_tests::model_provider::{
 use freshet_tests::services::{MariaDb, RabbitMq, Redis};
 use freshet_tests::waiting::eventually;
 use sea_orm::{ConnectionTrait, DbBackend, QueryResult, Statement};
+use serde_json::Value;
 use tokio::time::timeout;
 
 use crate::arguments::{Arguments, Without};
@@ -54,6 +56,12 @@ const PATIENCE: Duration = Duration::from_secs(300);
 
 /// No statement of the harness's own takes so long, unless something holds it up.
 const STATEMENT: Duration = Duration::from_secs(10);
+
+/// After so long a process gives up a statement that has no answer.
+pub(crate) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// A worker that had no session with the broker for so long ends.
+pub(crate) const GIVES_UP_AFTER: Duration = Duration::from_secs(300);
 
 /// What a lease has to last beyond a call, for the commit.
 const COMMIT_SECONDS: u64 = 21;
@@ -129,8 +137,10 @@ impl Stage {
             ("FRESHET_REDIS__CONNECTIONS", "2".into()),
             ("FRESHET_REDIS__COMMAND_TIMEOUT", "1s".into()),
             ("FRESHET_DATABASE__MAX_CONNECTIONS", "6".into()),
+            ("FRESHET_DATABASE__STATEMENT_TIMEOUT", format!("{}s", STATEMENT_TIMEOUT.as_secs())),
             ("FRESHET_RABBITMQ__OPERATION_TIMEOUT", "3s".into()),
             ("FRESHET_RABBITMQ__HEARTBEAT", "2s".into()),
+            ("FRESHET_RABBITMQ__GIVE_UP_AFTER", format!("{}s", GIVES_UP_AFTER.as_secs())),
             ("FRESHET_WORKER__CONCURRENCY", "32".into()),
             ("FRESHET_SCAN__EARLY", "* * * * * *".into()),
             ("FRESHET_SCAN__URGENT", "* * * * * *".into()),
@@ -296,9 +306,10 @@ impl Stage {
         Ok(rows.first().context("the query has no row")?.try_get_by_index(0)?)
     }
 
-    /// Whether no queue holds a message, as the broker's statistics say.
-    pub(crate) async fn is_drained(&self) -> Result<bool> {
-        Ok(self.messages().await?.values().all(|counts| *counts == [0; 3]))
+    /// Whether no queue holds a message, as the broker's statistics say. One that has none yet, as for a while after its start,
+    /// does not say so.
+    pub(crate) async fn is_drained(&self) -> bool {
+        self.messages().await.is_ok_and(|queues| queues.values().all(|counts| *counts == [0; 3]))
     }
 
     /// A connection to the cache. Made when it is needed: one from before a kill would wait for ever.
@@ -323,17 +334,47 @@ impl Stage {
         self.models.iter().filter_map(|model| model.called_after(moment)).min()
     }
 
-    /// Messages in all queues: all of them, those that wait, and those in somebody's hands.
-    pub(crate) async fn messages(&self) -> Result<BTreeMap<String, [i64; 3]>> {
-        let queues = self.management.get("api/queues").await?;
-        let queues = queues.as_array().context("the list of queues is not a list")?;
-        let of = |queue: &serde_json::Value| {
-            let number = |name: &str| queue.get(name).and_then(serde_json::Value::as_i64).unwrap_or(0);
-            let name = queue.get("name").and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
-            (name, ["messages", "messages_ready", "messages_unacknowledged"].map(number))
-        };
-        Ok(queues.iter().map(of).collect())
+    /// Messages in all queues: all of them, those that wait, and those in somebody's hands. Fails where the broker does not know
+    /// that of each of the product's queues.
+    pub(crate) async fn messages(&self) -> Result<Messages> {
+        counted(&self.management.get("api/queues").await?)
     }
+
+    /// How many workers consume from the urgent lane.
+    pub(crate) async fn consumers(&self) -> Result<usize> {
+        let consumers = self.management.get("api/consumers").await?;
+        let consumers = consumers.as_array().context("the list of consumers is not a list")?;
+        let urgent = queue_name(POOL, Lane::Urgent);
+        let of_urgent = |consumer: &&Value| {
+            consumer.pointer("/queue/name").and_then(Value::as_str) == Some(urgent.as_str())
+        };
+        Ok(consumers.iter().filter(of_urgent).count())
+    }
+}
+
+/// By queue: all messages, those that wait, and those in somebody's hands.
+pub(crate) type Messages = BTreeMap<String, [i64; 3]>;
+
+/// From the broker's list of its queues.
+fn counted(queues: &Value) -> Result<Messages> {
+    let queues = queues.as_array().context("the list of queues is not a list")?;
+    let mut counted = Messages::new();
+    for queue in queues {
+        let name = queue.get("name").and_then(Value::as_str).context("a queue has no name")?;
+        // A queue without a leader has no statistics, and neither has one of a broker that has just started.
+        let number = |field: &str| {
+            queue
+                .get(field)
+                .and_then(Value::as_i64)
+                .with_context(|| format!("{name} has no count of {field}"))
+        };
+        let counts = [number("messages")?, number("messages_ready")?, number("messages_unacknowledged")?];
+        counted.insert(name.to_owned(), counts);
+    }
+    for name in queue_names(&[POOL.to_owned()]) {
+        ensure!(counted.contains_key(&name), "there is no queue {name}");
+    }
+    Ok(counted)
 }
 
 /// The kind of a connection: its place among [`KINDS`], and its name.
@@ -381,4 +422,38 @@ fn address_in(url: &str) -> Result<SocketAddr> {
     let authority = rest.split('/').next().unwrap_or(rest);
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
     host.parse().with_context(|| format!("no address: {host}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// All queues of the product, each with these counts.
+    fn queues(counts: [i64; 3]) -> Vec<Value> {
+        let [all, ready, held] = counts;
+        let queue = |name: String| json!({"name": name, "messages": all, "messages_ready": ready, "messages_unacknowledged": held});
+        queue_names(&[POOL.to_owned()]).into_iter().map(queue).collect()
+    }
+
+    #[test]
+    fn messages_are_known_only_where_each_queue_is_there_with_its_counts() {
+        let found = counted(&queues([3, 2, 1]).into()).unwrap();
+        assert_eq!(found.len(), queue_names(&[POOL.to_owned()]).len());
+        assert!(found.values().all(|counts| *counts == [3, 2, 1]));
+        let refused = |queues: Value| counted(&queues).unwrap_err().to_string();
+        assert!(refused(json!({"error": "not now"})).contains("not a list"));
+        assert!(refused(json!([])).contains("there is no queue"));
+        for place in 0..queues([0; 3]).len() {
+            let mut missing = queues([0; 3]);
+            missing.remove(place);
+            assert!(refused(missing.into()).contains("there is no queue"));
+            for field in ["messages", "messages_ready", "messages_unacknowledged"] {
+                let mut without = queues([0; 3]);
+                without[place].as_object_mut().unwrap().remove(field);
+                assert!(refused(without.into()).contains(&format!("has no count of {field}")));
+            }
+        }
+    }
 }

@@ -40,7 +40,12 @@ pub(crate) fn print(arguments: &Arguments, done: &Done, verdict: &Verdict, took:
     );
     let ended_in: Vec<Duration> =
         done.ends.iter().filter_map(|end| (end.ended - end.asked).to_std().ok()).collect();
-    for (what, times) in [("SIGTERM to end", &ended_in), ("broker back to work", &done.resumed_in)] {
+    let times = [
+        ("SIGTERM to end", &ended_in),
+        ("broker back to work", &done.resumed_in),
+        ("broker back to every worker", &done.all_resumed_in),
+    ];
+    for (what, times) in times {
         for (name, time) in ["p50", "p99", "longest"].into_iter().zip(quantiles(times).into_iter().flatten())
         {
             line(&format!("{what}, {name}"), format!("{:.1} s", time.as_secs_f64()));
@@ -57,7 +62,7 @@ pub(crate) fn print(arguments: &Arguments, done: &Done, verdict: &Verdict, took:
     }
     let names = ["p50", "p99", "longest"].into_iter();
     for (name, time) in names.zip(quantiles(&verdict.windows).into_iter().flatten()) {
-        line(&format!("answer to row and cache, {name}"), format!("{:.1} ms", time.as_secs_f64() * 1e3));
+        line(&format!("answer to 'refreshed' said, {name}"), format!("{:.1} ms", time.as_secs_f64() * 1e3));
     }
     line("answers parked", done.said.parked.all.to_string());
     line("of them stored", done.said.parked.stored.to_string());

@@ -24,6 +24,9 @@ const NO_PLACE: &str = "there is no such place";
 const GIVEN_BACK: &str = "message goes back to its queue";
 /// What it says whose jobs were not at their end in time. It ends by the first exit code then.
 const GRACE_OVER: &str = "grace period over";
+/// The last words of a process that does not come to its work because there is no database. Whoever has begun does not say them.
+const REFUSED_STARTS: [&str; 2] =
+    ["error: the database did not accept a connection", "error: the database's version cannot be read"];
 /// What is said of a panic, wherever it was.
 const PANICKED: &str = "panicked";
 
@@ -64,6 +67,8 @@ pub(crate) struct Wrong {
 #[derive(Debug)]
 pub(crate) struct GaveUp {
     pub(crate) who: String,
+    /// Since when it was there.
+    pub(crate) started: DateTime<Utc>,
     /// When it still ran.
     pub(crate) last_seen: DateTime<Utc>,
     /// When it did not any more.
@@ -72,12 +77,15 @@ pub(crate) struct GaveUp {
     pub(crate) why: String,
     /// Whether it said by its exit code that it cannot go on, and did not panic.
     pub(crate) is_in_order: bool,
+    /// Whether it had not begun its work: its start was refused.
+    pub(crate) is_refused_start: bool,
 }
 
 struct Member {
     /// As it calls providers.
     caller: String,
     process: Process,
+    started: DateTime<Utc>,
     last_seen: DateTime<Utc>,
     /// Its own definitions, which let it call under its name.
     _folder: TestFolder,
@@ -139,21 +147,26 @@ impl Troupe {
             let named = format!("[token.request]\nheaders = [[\"{CALLER_HEADER}\", \"{caller}\"]]\n");
             folder.write(file, &network.through(text).replace("[token.request]\n", &named))?;
         }
+        let started = now();
         let process = Binary::new(self.name)?
             .arguments(["run"])
             .variables(environment)
             .variable("FRESHET_PROVIDER_DIRECTORY", folder.path())
             .start()?;
-        Ok(Member { caller, process, last_seen: now(), _folder: folder })
+        Ok(Member { caller, process, started, last_seen: started, _folder: folder })
     }
 
-    /// Kills one; another takes its place. Answers who it was.
-    pub(crate) async fn kill(&mut self, place: usize) -> Result<String> {
+    /// Kills one; another takes its place. Answers who it was, unless it had ended by itself just before.
+    pub(crate) async fn kill(&mut self, place: usize) -> Result<Result<String, GaveUp>> {
         let member = self.take(place)?;
         member.process.signal(Signal::SIGKILL)?;
         let ended = member.process.ended(GRACE).await?;
         self.said.hear(&member.caller, &ended);
-        Ok(member.caller)
+        // Whoever is killed has no exit code.
+        Ok(match ended.code {
+            None => Ok(member.caller),
+            Some(_) => Err(gave_up(member.caller, [member.started, member.last_seen], &ended)),
+        })
     }
 
     /// Asks one to end; another takes its place.
@@ -173,19 +186,24 @@ impl Troupe {
     pub(crate) async fn revive(&mut self) -> Result<Vec<GaveUp>> {
         let mut gone = Vec::new();
         for place in 0..self.members.len() {
-            let member = self.members.get_mut(place).context(NO_PLACE)?;
-            // From before the look, after which it may end at once.
-            let looked = now();
-            if member.process.is_running()? {
-                member.last_seen = looked;
-                continue;
-            }
-            let member = self.take(place)?;
-            let ended = member.process.ended(GRACE).await?;
-            self.said.hear(&member.caller, &ended);
-            gone.push(gave_up(member.caller, member.last_seen, &ended));
+            gone.extend(self.revive_in(place).await?);
         }
         Ok(gone)
+    }
+
+    /// The same in this place alone.
+    pub(crate) async fn revive_in(&mut self, place: usize) -> Result<Option<GaveUp>> {
+        let member = self.members.get_mut(place).context(NO_PLACE)?;
+        // From before the look, after which it may end at once.
+        let looked = now();
+        if member.process.is_running()? {
+            member.last_seen = looked;
+            return Ok(None);
+        }
+        let member = self.take(place)?;
+        let ended = member.process.ended(GRACE).await?;
+        self.said.hear(&member.caller, &ended);
+        Ok(Some(gave_up(member.caller, [member.started, member.last_seen], &ended)))
     }
 
     fn take(&mut self, place: usize) -> Result<Member> {
@@ -230,11 +248,14 @@ fn wrong_with(ended: &Ended) -> Option<Wrong> {
     }
 }
 
-fn gave_up(who: String, last_seen: DateTime<Utc>, ended: &Ended) -> GaveUp {
+fn gave_up(who: String, [started, last_seen]: [DateTime<Utc>; 2], ended: &Ended) -> GaveUp {
+    let is_refused_start = REFUSED_STARTS.iter().any(|words| said(ended, words).is_some());
     GaveUp {
+        is_refused_start,
         why: format!("{who}: exit code {:?}, {}", ended.code, last_error(ended)),
         is_in_order: ended.code == Some(1) && said(ended, PANICKED).is_none(),
         who,
+        started,
         last_seen,
         noticed: now(),
     }
@@ -280,10 +301,21 @@ mod tests {
 
     #[test]
     fn who_gives_up_says_so_by_its_exit_code_and_does_not_panic() {
-        let is_in_order = |code, stderr: &str| gave_up("a".into(), now(), &ended(code, stderr)).is_in_order;
+        let is_in_order =
+            |code, stderr: &str| gave_up("a".into(), [now(); 2], &ended(code, stderr)).is_in_order;
         assert!(is_in_order(Some(1), "error: no database"));
         for (code, stderr) in [(Some(1), "panicked: x"), (Some(0), ""), (Some(101), ""), (None, "")] {
             assert!(!is_in_order(code, stderr), "{code:?} {stderr}");
         }
+    }
+
+    #[test]
+    fn a_start_is_refused_by_words_that_nobody_says_later() {
+        let is_refused =
+            |stderr: &str| gave_up("a".into(), [now(); 2], &ended(Some(1), stderr)).is_refused_start;
+        assert!(is_refused("error: the database's version cannot be read: the database did not answer: x"));
+        assert!(is_refused("error: the database did not accept a connection: x"));
+        assert!(!is_refused("error: no session with RabbitMQ for 300s (rabbitmq.give_up_after): x"));
+        assert!(!is_refused(r#"{"level":"WARN","message":"the database did not accept a connection: x"}"#));
     }
 }

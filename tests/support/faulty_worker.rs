@@ -1,8 +1,9 @@
 //! `faulty-worker`: a worker like any other, but that where it would call a provider it does what must never happen, with
 //! the request in hand. TEST_FAULT says what: `panic` puts the request into a panic's words; `tell` says a line of
-//! TEST_TOLD wherever a worker says anything, a line for each call.
+//! TEST_TOLD wherever a worker says anything, a line for each call. `end` panics in a task that the runtime drops at its end.
 #![forbid(unsafe_code)]
 
+use std::future::pending;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,14 +22,32 @@ fn main() -> ExitCode {
     let environment = process::environment();
     let variable = |name: &str| environment.get(name).cloned().unwrap_or_default();
     let caller: Arc<dyn ProviderCaller> = match variable("TEST_FAULT").as_str() {
-        "panic" => Arc::new(Panicking),
+        "panic" | "end" => Arc::new(Panicking),
         "tell" => Arc::new(Telling {
             lines: variable("TEST_TOLD").lines().map(str::to_owned).collect(),
             calls: AtomicUsize::new(0),
         }),
         other => return process::complain(&anyhow::anyhow!("TEST_FAULT: there is no fault `{other}`")),
     };
-    process::main("freshet-worker", None, |configuration| work(configuration, caller))
+    let panics_at_end = variable("TEST_FAULT") == "end";
+    process::main("freshet-worker", None, |configuration| async move {
+        if panics_at_end {
+            tokio::spawn(async {
+                let _guard = PanicsWhenDropped;
+                pending::<()>().await;
+            });
+        }
+        work(configuration, caller).await
+    })
+}
+
+struct PanicsWhenDropped;
+
+impl Drop for PanicsWhenDropped {
+    #[expect(clippy::panic, reason = "that is what it is for")]
+    fn drop(&mut self) {
+        panic!("dropped");
+    }
 }
 
 async fn work(configuration: Configuration, caller: Arc<dyn ProviderCaller>) -> anyhow::Result<ExitCode> {

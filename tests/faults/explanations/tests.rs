@@ -360,23 +360,60 @@ fn the_second_of_two_messages_was_published_before_the_token_was_stored() {
     assert!(doubled(0, Found::Newer, 50.0).is_err(), "nobody has added it");
 }
 
-#[test]
-fn who_gives_up_has_no_broker_or_no_database() {
-    let gone = |is_in_order| GaveUp {
+/// It ran from the tenth second on, and had ended when somebody looked in the 401st.
+fn gone(is_refused_start: bool) -> GaveUp {
+    GaveUp {
         who: "a".into(),
-        last_seen: at(100.0),
-        noticed: at(101.0),
+        started: at(10.0),
+        last_seen: at(400.0),
+        noticed: at(401.0),
         why: "a: exit code".into(),
-        is_in_order,
-    };
-    let judged =
-        |is_in_order, event| with(&done(&[event]), |reasons| reasons.of_giving_up(&gone(is_in_order)));
-    assert_eq!(judged(true, of_worker(DATABASE, "a", [96.0, 100.5])), Ok("database cut off"));
-    assert_eq!(judged(true, of_all(What::BrokerAway, [50.0, 100.5])), Ok("broker away"));
-    assert!(judged(false, of_worker(DATABASE, "a", [96.0, 100.5])).is_err(), "it panicked");
-    assert!(judged(true, of_worker(DATABASE, "b", [96.0, 100.5])).is_err());
-    assert!(judged(true, of_worker(DATABASE, "a", [90.0, 99.0])).unwrap_err().contains("exit code"));
-    assert!(judged(true, of_all(What::RedisAway, [90.0, 105.0])).is_err());
+        is_in_order: true,
+        is_refused_start,
+    }
+}
+
+fn gave_up(gone: &GaveUp, events: &[Event]) -> Explanation {
+    with(&done(events), |reasons| reasons.of_giving_up(gone))
+}
+
+#[test]
+fn who_has_begun_gives_up_after_it_had_no_session_for_as_long_as_it_waits_for_one() {
+    let judged = |events: &[Event]| gave_up(&gone(false), events);
+    for what in [BROKER, What::WorkerStoodStill] {
+        assert_eq!(judged(&[of_worker(what, "a", [100.0, 400.5])]), Ok(what.as_str()));
+    }
+    assert_eq!(judged(&[of_all(What::BrokerAway, [100.0, 405.0])]), Ok("broker away"));
+    assert!(judged(&[of_all(What::BrokerAway, [340.0, 405.0])]).unwrap_err().contains("exit code"));
+    assert!(judged(&[of_all(What::BrokerAway, [102.0, 500.0])]).is_err(), "it did not wait so long");
+    assert!(judged(&[of_all(What::BrokerAway, [50.0, 399.0])]).is_err(), "it was back");
+    assert!(judged(&[of_worker(BROKER, "b", [50.0, 405.0])]).is_err(), "that was somebody else");
+    for what in [DATABASE, CACHE, PROVIDER, What::DatabaseAway, What::RedisAway] {
+        assert!(judged(&[of_all(what, [20.0, 405.0])]).is_err(), "{what:?} is waited for");
+    }
+    // There was no session in between.
+    let again = of_worker(BROKER, "a", [300.0, 405.0]);
+    assert_eq!(judged(&[again.clone(), of_all(What::BrokerAway, [90.0, 301.0])]), Ok("broker cut off"));
+    assert!(judged(&[again, of_all(What::BrokerAway, [90.0, 299.0])]).is_err());
+    // It waits since it is there.
+    let late = GaveUp { started: at(150.0), ..gone(false) };
+    assert!(gave_up(&late, &[of_all(What::BrokerAway, [50.0, 405.0])]).is_err());
+    let panicked = GaveUp { is_in_order: false, ..gone(false) };
+    assert!(gave_up(&panicked, &[of_all(What::BrokerAway, [50.0, 405.0])]).is_err());
+}
+
+#[test]
+fn a_start_is_refused_where_there_is_no_database() {
+    let judged = |event| gave_up(&gone(true), &[event]);
+    assert_eq!(judged(of_worker(DATABASE, "a", [9.0, 11.0])), Ok("database cut off"));
+    assert_eq!(judged(of_all(What::DatabaseAway, [400.0, 405.0])), Ok("database away"));
+    assert_eq!(judged(of_worker(What::WorkerStoodStill, "a", [20.0, 80.0])), Ok("worker stood still"));
+    assert!(judged(of_worker(What::WorkerStoodStill, "a", [20.0, 79.0])).is_err());
+    assert!(judged(of_worker(DATABASE, "b", [9.0, 11.0])).is_err());
+    assert!(judged(of_worker(DATABASE, "a", [5.0, 9.0])).is_err(), "it was back before");
+    assert!(judged(of_all(What::BrokerAway, [9.0, 405.0])).is_err(), "a start does not need it");
+    let panicked = GaveUp { is_in_order: false, ..gone(true) };
+    assert!(gave_up(&panicked, &[of_all(What::DatabaseAway, [9.0, 405.0])]).is_err());
 }
 
 #[test]

@@ -4,6 +4,7 @@ use anyhow::{Result, ensure};
 use freshet_shared::domain::lane::Lane;
 use freshet_tests::binaries::Binary;
 use freshet_tests::fleet::{FYND, NewConnection, PATIENCE, TestFleet, VERY};
+use freshet_tests::monitoring::Watched;
 use freshet_tests::otlp::Collector;
 use freshet_tests::waiting::eventually;
 
@@ -46,5 +47,18 @@ async fn a_panic_whose_words_hold_the_request_tells_no_secret() -> Result<()> {
         ensure!(ended.stderr.contains(part), "`{part}` is not said:\n{}", ended.stderr);
     }
     tap.close().await?;
+    fleet.dissolve().await
+}
+
+/// A client's tasks may panic while the runtime drops them one after another: that wakes nobody.
+#[tokio::test]
+async fn a_panic_when_all_is_over_is_not_told() -> Result<()> {
+    let mut fleet = TestFleet::found().await?;
+    fleet.watch();
+    let worker = Binary::new("faulty-worker")?.variables(&fleet.environment);
+    let mut worker = worker.variables([("TEST_FAULT", "end")]).start()?;
+    let _watched = Watched::of(&mut worker).await?;
+    let ended = worker.terminate(PATIENCE).await?.with_code(0)?;
+    ensure!(!ended.stderr.contains("panicked"), "it says:\n{}", ended.stderr);
     fleet.dissolve().await
 }

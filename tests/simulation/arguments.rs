@@ -4,9 +4,10 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use freshet_shared::failpoints::Guard;
+use freshet_shared::failpoints::{Guard, turn_off};
 
 use crate::plan::PlanArguments;
+use crate::store::{leave_retry_out, leave_urgent_out};
 
 /// Runs fleets with seeded faults, and looks for what must never happen.
 #[derive(Debug, Parser)]
@@ -45,20 +46,27 @@ pub(crate) enum Command {
     Plan(PlanArguments),
 }
 
-/// A guard of the product.
+/// A guard of the product, or a scan without which tokens die.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Without {
     /// The preconditions of a commit.
     Fence,
     /// The note of a call that spends a refresh token, before it is sent.
     Journal,
+    /// The urgent scan, for tokens that are dead or die soon.
+    Urgent,
+    /// The scan for next attempts.
+    Retry,
 }
 
-impl From<Without> for Guard {
-    fn from(without: Without) -> Self {
-        match without {
-            Without::Fence => Self::Fence,
-            Without::Journal => Self::Journal,
+impl Without {
+    /// Does without it from now on, in all of this process. A scan is left out by what stands between it and the database.
+    pub(crate) fn obey(self) {
+        match self {
+            Self::Fence => turn_off(Guard::Fence),
+            Self::Journal => turn_off(Guard::Journal),
+            Self::Urgent => leave_urgent_out(),
+            Self::Retry => leave_retry_out(),
         }
     }
 }

@@ -7,15 +7,21 @@
 //! the provider is away, paused, or the database does not answer, all are excused, and for such a wait after that.
 //!
 //! **The exact rule**: an active connection whose token is dead at a time at which it is not excused is a violation. With no
-//! fault there is no excuse at all, and the moment of the token's death is the moment of the violation. A fault that
-//! strikes one connection excuses no other. Each wait ends with a stored token or with another fault: that one thing
-//! follows the other without a gap is what this shows.
+//! fault there is no excuse at all, and the moment of the token's death is the moment of the violation. Each wait ends with
+//! a stored token or with another fault: that one thing follows the other without a gap is what this shows.
+//!
+//! What is known to strike one connection excuses no other: a call that fails, a message that is lost or comes twice, a
+//! statement for one row, a reconnect, a job that is put off. But the end or the standstill of a process or of one job, a
+//! command of the cache, a round trip or a scan that fails, and a breaker that may be open excuse all, for whoever else waits
+//! for them is not followed up. So in a storm little is judged, and a defect that shows in storms alone is found where the
+//! excuses leave a gap or when they end: [`Judged`] says how much of the time that is.
 //!
 //! The limit is a reason like a fault, where it was used up: a job that was put off is excused until its turn. But what
 //! the limit allows has to be made use of: who is put off [`PUT_OFF_AT_MOST`] times in a row, with neither a call nor
 //! a fault between, is no longer excused by that.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -115,9 +121,49 @@ struct Standing {
     is_told: bool,
 }
 
+/// Time of active connections, each counted by itself: all of it, and that in which nothing would have excused a dead token.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Judged {
+    pub(crate) calm: Share,
+    pub(crate) stormy: Share,
+}
+
+/// A part of a time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Share {
+    pub(crate) of: TimeDelta,
+    pub(crate) unexcused: TimeDelta,
+}
+
+impl Judged {
+    /// Adds another run's.
+    pub(crate) fn add(&mut self, other: Self) {
+        for (share, more) in [(&mut self.calm, other.calm), (&mut self.stormy, other.stormy)] {
+            share.of += more.of;
+            share.unexcused += more.unexcused;
+        }
+    }
+}
+
+impl fmt::Display for Judged {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} of calm and {} of storms", self.calm, self.stormy)
+    }
+}
+
+impl fmt::Display for Share {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hours = |time: TimeDelta| time.as_seconds_f64() / 3_600.0;
+        write!(formatter, "{:.1} of {:.1} connection-hours", hours(self.unexcused), hours(self.of))
+    }
+}
+
 /// How all connections stand.
 #[derive(Default)]
 pub(crate) struct Deadlines {
+    judged: Judged,
+    /// Until when that is counted.
+    judged_until: Option<DateTime<Utc>>,
     standings: BTreeMap<i64, Standing>,
     /// Things that all need and that are away.
     away: u32,
@@ -174,6 +220,24 @@ impl Deadlines {
                 (standing.excused_until, standing.excuse) = (until, wait);
             }
         }
+    }
+
+    /// Counts the time since it was last called, at every step and at least every second.
+    pub(crate) fn judge(&mut self, now: DateTime<Utc>, is_stormy: bool) {
+        let Some(since) = self.judged_until.replace(now) else { return };
+        let share = if is_stormy { &mut self.judged.stormy } else { &mut self.judged.calm };
+        for standing in self.standings.values().filter(|standing| standing.is_active) {
+            share.of += now - since;
+            // As it was in all of that time; what excuses now may have begun in it.
+            if self.away == 0 && since > standing.excused_until {
+                share.unexcused += now - since;
+            }
+        }
+    }
+
+    /// What that came to.
+    pub(crate) fn judged(&self) -> Judged {
+        self.judged
     }
 
     /// Whether anybody's token seems to be dead without an excuse: then the rows have to be looked at.
@@ -262,6 +326,24 @@ mod tests {
         deadlines.excuse(None, Wait::Back, at(1_000_000));
         assert!(!deadlines.seems_broken(at(1_000_001)));
         assert!(deadlines.seems_broken(at(1_010_000)));
+    }
+
+    #[test]
+    fn the_time_without_an_excuse_is_counted_in_calm_and_in_storms() {
+        let mut deadlines = deadlines(&[row(1, "active", 9_000), row(2, "needs_reauth", 9_000)]);
+        let mut judge = |deadlines: &mut Deadlines, until: i64, is_stormy| {
+            (until - 99..=until).for_each(|second| deadlines.judge(at(second), is_stormy));
+            let Judged { calm, stormy } = deadlines.judged();
+            [calm.of, calm.unexcused, stormy.of, stormy.unexcused].map(|time| time.num_seconds())
+        };
+        deadlines.judge(at(1_000), false);
+        assert_eq!(judge(&mut deadlines, 1_100, false), [100, 100, 0, 0]);
+        // Excused for 75 s, and 30 more.
+        deadlines.excuse(None, Wait::StoreFailed, at(1_100));
+        assert_eq!(judge(&mut deadlines, 1_200, true), [100, 100, 100, 0]);
+        assert_eq!(judge(&mut deadlines, 1_300, true), [100, 100, 200, 94]);
+        deadlines.excuse(None, Wait::Away, at(1_300));
+        assert_eq!(judge(&mut deadlines, 1_400, false), [200, 100, 200, 94]);
     }
 
     #[test]

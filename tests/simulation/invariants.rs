@@ -24,8 +24,12 @@ const WRITING: TimeDelta = TimeDelta::minutes(2);
 /// A connection that waits for its merchant is looked at this often.
 const RECHECK: TimeDelta = TimeDelta::minutes(20);
 
-/// Seconds between two looks at all rows: often in the shortest life of a token.
-const LOOK_EVERY: u32 = 240;
+/// Seconds between two looks at all rows, whether or not one of them changed.
+const LOOK_EVERY: u32 = 60;
+/// The urgent scan finds who has no more left of a token than that.
+pub(crate) const URGENT: TimeDelta = TimeDelta::minutes(10);
+/// A claim that ran out holds nobody back, and the next scan finds its row: clocks differ, and a scan takes its time.
+const RUN_OUT: TimeDelta = TimeDelta::seconds(75);
 /// From the look that finds the cache empty to its last entry.
 const FILLING: TimeDelta = TimeDelta::seconds(10);
 /// The lease of who fills the cache.
@@ -49,6 +53,20 @@ pub(crate) struct Row {
 impl Row {
     fn waits_for_its_merchant(&self) -> bool {
         matches!(self.state.as_deref(), Some("needs_reauth" | "quarantined" | "misconfigured"))
+    }
+
+    /// Whether it fails and nobody will look at it again because of that. An active one needs no next attempt where the scans
+    /// of the lanes find it at once, or where a call is open: then it is a good token that somebody else stored. They find no
+    /// other state, so there a next attempt or a claim it has to be.
+    pub(crate) fn is_forgotten(&self, now: DateTime<Utc>) -> bool {
+        if !self.waits_for_its_merchant() && self.failures.unwrap_or(0) == 0 {
+            return false;
+        }
+        let is_planned = self.next_attempt_at.is_some();
+        let is_claimed = self.queued_until.is_some_and(|until| now - until < RUN_OUT);
+        let is_found = self.state.as_deref() == Some("active")
+            && (self.attempt_sent_at.is_some() || self.expires_at.is_none_or(|at| at - now <= URGENT));
+        !is_planned && !is_claimed && !is_found
     }
 }
 
@@ -88,7 +106,7 @@ pub(crate) struct Invariants {
 }
 
 impl Invariants {
-    /// Looks every second, and at every connection every few minutes. Never returns but by an error.
+    /// Looks every second at what costs nothing, and at every connection less often. Never returns but by an error.
     pub(crate) async fn keep_looking(&self) -> Result<()> {
         loop {
             for _ in 0..LOOK_EVERY {
@@ -110,7 +128,6 @@ impl Invariants {
         };
         let is_recovered = !is_stormy && now - calm_since > RECOVERY;
         for row in self.world.look()? {
-            self.has_a_way_on(&row);
             if is_recovered {
                 self.is_well(&row, now);
             }
@@ -135,6 +152,7 @@ impl Invariants {
         if now - disturbed_at.max(emptied_at) < self.check_every + filling {
             return Ok(());
         }
+        let mut compared = 0;
         for row in self.world.look()? {
             let is_good = row.expires_at.is_some_and(|at| at > now);
             // A reconnect by the platform is not written to the cache before the next refresh; and what a refresh writes has
@@ -142,7 +160,11 @@ impl Invariants {
             let is_since = |at: Option<DateTime<Utc>>| at.is_some_and(|at| at >= emptied_at);
             let is_untouched =
                 !is_since(self.ledger.reconnected_at(row.id)) && !is_since(self.ledger.last_call(row.id));
-            if is_good && is_untouched && self.cached(row.id).is_none() {
+            if !is_good || !is_untouched {
+                continue;
+            }
+            compared += 1;
+            if self.cached(row.id).is_none() {
                 self.world.violated(format!(
                     "connection {}: the cache was emptied at {} and does not hold its token again",
                     row.id,
@@ -150,7 +172,7 @@ impl Invariants {
                 ));
             }
         }
-        self.shelf.is_filled();
+        self.shelf.is_filled(compared);
         Ok(())
     }
 
@@ -164,19 +186,6 @@ impl Invariants {
         if depth.unacknowledged > 0 {
             self.world
                 .violated(format!("{} messages are in nobody's hands and not settled", depth.unacknowledged));
-        }
-    }
-
-    /// Whoever fails has a next attempt, is queued, or is found by its expiry.
-    fn has_a_way_on(&self, row: &Row) {
-        let is_failing = row.failures.unwrap_or(0) > 0 && row.state.as_deref() != Some("active");
-        let is_found = row.next_attempt_at.is_some() || row.queued_until.is_some();
-        if (row.waits_for_its_merchant() || is_failing) && !is_found {
-            self.world.violated(format!(
-                "connection {} is {} and nobody will look at it again",
-                row.id,
-                row.state.as_deref().unwrap_or("nothing")
-            ));
         }
     }
 
@@ -211,5 +220,50 @@ impl Invariants {
         if is_settled && cached.as_deref().is_some_and(|cached| cached != token) {
             fails("the cache holds another token than the database");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> DateTime<Utc> {
+        DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds)
+    }
+
+    /// In time 0 it has failed twice, and its token is good for an hour: no scan finds it.
+    fn failing(state: &str) -> Row {
+        let (state, expires_at) = (Some(state.into()), Some(at(3_600)));
+        Row { id: 1, state, failures: Some(2), expires_at, ..Row::default() }
+    }
+
+    #[test]
+    fn whoever_fails_in_any_state_is_forgotten_without_a_next_attempt_or_a_claim() {
+        for state in ["active", "needs_reauth", "quarantined", "misconfigured", "unmonitored"] {
+            assert!(failing(state).is_forgotten(at(0)), "{state}");
+            assert!(!Row { next_attempt_at: Some(at(60)), ..failing(state) }.is_forgotten(at(0)), "{state}");
+            let claimed = Row { queued_until: Some(at(300)), ..failing(state) };
+            assert!(!claimed.is_forgotten(at(300)), "{state}");
+            assert!(claimed.is_forgotten(at(300) + RUN_OUT), "{state}");
+        }
+    }
+
+    #[test]
+    fn only_who_is_active_is_found_by_its_expiry_or_after_an_open_call() {
+        let open = |state| Row { attempt_sent_at: Some(at(0)), ..failing(state) };
+        assert!(!open("active").is_forgotten(at(0)));
+        assert!(open("quarantined").is_forgotten(at(0)));
+        assert!(failing("active").is_forgotten(at(2_999)));
+        assert!(!failing("active").is_forgotten(at(3_000)));
+        assert!(!Row { expires_at: None, ..failing("active") }.is_forgotten(at(0)));
+        assert!(failing("needs_reauth").is_forgotten(at(3_000)));
+    }
+
+    #[test]
+    fn who_does_not_fail_needs_no_next_attempt_unless_it_waits_for_its_merchant() {
+        let well = |state| Row { failures: Some(0), ..failing(state) };
+        assert!(!well("active").is_forgotten(at(0)));
+        assert!(!Row { id: 1, ..Row::default() }.is_forgotten(at(0)));
+        assert!(well("quarantined").is_forgotten(at(0)));
     }
 }

@@ -32,6 +32,7 @@ use crate::deadlines::{BACKOFF, CLAIM, Wait};
 use crate::depot::{Depot, Gate};
 use crate::fleet::Ledger;
 use crate::host::Host;
+use crate::invariants::URGENT;
 use crate::marketplace::{CALL_TIMEOUT, Caller, Marketplace};
 use crate::reigns::Reigns;
 use crate::shelf::{Reach, Shelf};
@@ -236,9 +237,5 @@ impl Parts {
 }
 
 fn windows() -> RefreshWindows {
-    RefreshWindows {
-        early: TimeDelta::minutes(30),
-        urgent: TimeDelta::minutes(10),
-        shortest_interval: TimeDelta::minutes(1),
-    }
+    RefreshWindows { early: TimeDelta::minutes(30), urgent: URGENT, shortest_interval: TimeDelta::minutes(1) }
 }

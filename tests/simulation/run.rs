@@ -11,6 +11,7 @@ use freshet_shared::adapters::embedded::rate_limiter::InProcessRateLimiter;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
+use crate::deadlines::Judged;
 use crate::fleet::{Ledger, marketplace};
 use crate::invariants::Invariants;
 use crate::merchants::Platform;
@@ -39,8 +40,12 @@ pub(crate) struct Report {
     pub(crate) parked: u64,
     /// Terms of leadership that began after another.
     pub(crate) taken_over: u64,
-    /// Times that an emptied cache was filled.
+    /// Times that an emptied cache was filled, where a token had to be in it.
     pub(crate) filled: u64,
+    /// Tokens that were looked for then.
+    pub(crate) cached_again: u64,
+    /// How much of the time a dead token would have been a violation.
+    pub(crate) judged: Judged,
 }
 
 /// Runs a seed for some virtual time, on tables that nobody else uses.
@@ -100,9 +105,11 @@ async fn live(seed: u64, length: Duration, is_printing: bool, tables: Arc<Tables
     invariants.check_end();
     let (calls, stored) = parts.ledger.totals();
     let violations = world.state().violations.clone();
-    let (parked, taken_over, filled) =
-        (parts.depot.taken_up(), parts.reigns.taken_over(), parts.shelf.filled());
-    Ok(Report { digest: world.digest(), violations, calls, stored, parked, taken_over, filled })
+    let (parked, taken_over) = (parts.depot.taken_up(), parts.reigns.taken_over());
+    let (filled, cached_again) = parts.shelf.filled();
+    let judged = world.judged();
+    let digest = world.digest();
+    Ok(Report { digest, violations, calls, stored, parked, taken_over, filled, cached_again, judged })
 }
 
 fn settings(world: &World, workers: u32) -> Result<Settings> {

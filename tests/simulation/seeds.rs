@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use freshet_shared::failpoints::turn_off;
 
 use crate::arguments::Arguments;
+use crate::deadlines::Judged;
 use crate::run::{Report, run};
 use crate::store::Tables;
 
@@ -18,7 +18,7 @@ use crate::store::Tables;
 pub(crate) fn simulate(arguments: &Arguments) -> ExitCode {
     let begun = Instant::now();
     if let Some(without) = arguments.without {
-        turn_off(without.into());
+        without.obey();
     }
     let result = match arguments.seed {
         Some(seed) => one(seed, arguments),
@@ -59,6 +59,8 @@ struct Totals {
     parked: u64,
     taken_over: u64,
     filled: u64,
+    cached_again: u64,
+    judged: Judged,
 }
 
 impl Totals {
@@ -70,6 +72,8 @@ impl Totals {
         self.parked += report.parked;
         self.taken_over += report.taken_over;
         self.filled += report.filled;
+        self.cached_again += report.cached_again;
+        self.judged.add(report.judged);
     }
 }
 
@@ -78,14 +82,16 @@ impl fmt::Display for Totals {
         write!(
             formatter,
             "{} seeds, {} virtual hours, {} calls, {} tokens stored, {} parked answers taken up, {} leaders followed \
-             by another, an emptied cache filled {} times,",
+             by another, an emptied cache filled {} times with {} tokens, no excuse in {},",
             self.seeds,
             self.simulated.as_secs() / 3_600,
             self.calls,
             self.stored,
             self.parked,
             self.taken_over,
-            self.filled
+            self.filled,
+            self.cached_again,
+            self.judged
         )
     }
 }

@@ -21,13 +21,20 @@ pub(crate) struct Shelf {
     cache: Mutex<Arc<InProcessCache>>,
     emptied_at: Mutex<Option<DateTime<Utc>>>,
     filled: AtomicU64,
+    compared: AtomicU64,
 }
 
 impl Shelf {
     /// An empty one. Its clock is the server's.
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
         let cache = Mutex::new(Arc::new(InProcessCache::new(clock.clone())));
-        Self { clock, cache, emptied_at: Mutex::default(), filled: AtomicU64::new(0) }
+        Self {
+            clock,
+            cache,
+            emptied_at: Mutex::default(),
+            filled: AtomicU64::new(0),
+            compared: AtomicU64::new(0),
+        }
     }
 
     /// As it is now.
@@ -47,15 +54,16 @@ impl Shelf {
         *self.emptied()
     }
 
-    /// It is known to be filled again.
-    pub(crate) fn is_filled(&self) {
+    /// It is known to be filled again: so many tokens had to be there. Where none had to, nothing was shown.
+    pub(crate) fn is_filled(&self, compared: u64) {
         *self.emptied() = None;
-        self.filled.fetch_add(1, Ordering::Relaxed);
+        self.filled.fetch_add(u64::from(compared > 0), Ordering::Relaxed);
+        self.compared.fetch_add(compared, Ordering::Relaxed);
     }
 
-    /// How often it was.
-    pub(crate) fn filled(&self) -> u64 {
-        self.filled.load(Ordering::Relaxed)
+    /// How often it was, and how many tokens were looked for.
+    pub(crate) fn filled(&self) -> (u64, u64) {
+        (self.filled.load(Ordering::Relaxed), self.compared.load(Ordering::Relaxed))
     }
 
     fn emptied(&self) -> MutexGuard<'_, Option<DateTime<Utc>>> {

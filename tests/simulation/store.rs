@@ -7,6 +7,7 @@
 //! (`adapters/grouping.rs`): each process has groups of its own, and a round trip goes on after the death of who asked. Only
 //! the one statement for many rows is MySQL's and out of reach here: `tests/flow/grouped.rs` and `tests/chaos` have it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -22,8 +23,9 @@ use freshet_shared::domain::secret::Secret;
 use freshet_shared::migrations;
 use freshet_shared::ports::clock::Clock;
 use freshet_shared::ports::store::{
-    Attempt, Claim, Commit, Committed, DueConnection, DuePage, DueScan, EndingGrant, Expired, FailureRecord,
-    IdPage, LeaseStore, PageKey, RefreshStore, Release, ScanStore, StoreError, Unwatched, WatchNote,
+    Attempt, Claim, Commit, Committed, Due, DueConnection, DuePage, DueScan, EndingGrant, Expired,
+    FailureRecord, IdPage, LeaseStore, PageKey, RefreshStore, Release, ScanStore, StoreError, Unwatched,
+    WatchNote,
 };
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -35,10 +37,37 @@ use crate::deadlines::Wait;
 use crate::fleet::Ledger;
 use crate::host::Host;
 use crate::reigns::Reigns;
+use crate::world::World;
 
 /// To take or to release a lease.
 const LEASE: &str = "ask for a lease";
 const CLAIM: &str = "claim";
+
+/// Whether the urgent scan finds nobody, to see that it is missed.
+static WITHOUT_URGENT: AtomicBool = AtomicBool::new(false);
+/// Whether the scan for next attempts finds nobody.
+static WITHOUT_RETRY: AtomicBool = AtomicBool::new(false);
+
+/// From the end of the first storm on the urgent scan finds nobody, in all of this process: what is missed then is what a
+/// storm left behind, and not the first refresh of a fleet.
+pub(crate) fn leave_urgent_out() {
+    WITHOUT_URGENT.store(true, Ordering::Relaxed);
+}
+
+/// From now on nobody is found by its next attempt alone, in all of this process.
+pub(crate) fn leave_retry_out() {
+    WITHOUT_RETRY.store(true, Ordering::Relaxed);
+}
+
+fn is_left_out(due: Due, world: &World) -> bool {
+    match due {
+        Due::ExpiredOrExpiring { .. } => {
+            WITHOUT_URGENT.load(Ordering::Relaxed) && world.has_seen_a_storm_end()
+        }
+        Due::NextAttempt => WITHOUT_RETRY.load(Ordering::Relaxed),
+        Due::NeverRefreshed | Due::Expiring(_) | Due::Planned(_) => false,
+    }
+}
 
 /// The database itself. One for each thread that runs simulations.
 pub(crate) struct Tables {
@@ -151,6 +180,7 @@ impl RoundTrips for Trips {
                 return;
             }
             self.tables.at(world.now(), trip);
+            world.look_after_a_change();
             on_the_way().await;
         }
         .boxed()
@@ -283,6 +313,9 @@ impl ScanStore for Line {
         after: Option<PageKey>,
         limit: u32,
     ) -> Result<DuePage, StoreError> {
+        if is_left_out(scan.due, &self.host.world) {
+            return Ok(DuePage::default());
+        }
         let page = self.ask("scan", None, self.database.due_page(scan, after, limit)).await;
         self.answered("after a scan", page).await
     }
@@ -309,12 +342,14 @@ impl ScanStore for Line {
         if let Ok(claimed) = &claimed {
             let ids: Vec<i64> = claimed.iter().map(|due| due.connection_id.0).collect();
             self.host.trace(format_args!("claims {ids:?}"));
+            self.host.world.look_after_a_change();
         }
         self.answered("after a claim", claimed).await
     }
 
     async fn give_back(&self, connections: &[ConnectionId], claim_id: i64) -> Result<(), StoreError> {
         let given = self.ask("give claims back", None, self.database.give_back(connections, claim_id)).await;
+        self.host.world.look_after_a_change();
         self.answered("after claims were given back", given).await
     }
 

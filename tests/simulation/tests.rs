@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use freshet_tests::binaries::{Binary, Ended};
 
+use crate::deadlines::Judged;
 use crate::run::run;
 use crate::store::Tables;
 
@@ -25,20 +26,24 @@ fn the_same_seed_gives_the_same_run() {
 
 /// An invariant about what never comes up would hold for no reason.
 #[test]
-fn leaders_follow_each_other_caches_are_filled_and_answers_are_parked() {
+fn leaders_follow_each_other_caches_are_filled_answers_are_parked_and_deaths_are_judged() {
     let tables = Arc::new(Tables::create().unwrap());
-    let (mut taken_over, mut filled, mut parked) = (0, 0, 0);
+    let (mut taken_over, mut filled, mut parked, mut judged) = (0, 0, 0, Judged::default());
     for seed in 1..=200 {
         let report = run(seed, LENGTH, false, &tables).unwrap();
         assert_eq!(report.violations, Vec::<String>::new(), "seed {seed}");
         taken_over += report.taken_over;
         filled += report.filled;
         parked += report.parked;
-        if taken_over > 0 && filled > 0 && parked > 0 {
+        judged.add(report.judged);
+        // Excuses are many in storms, and must not be all there is.
+        let Judged { calm, stormy } = judged;
+        let is_judged = calm.unexcused * 4 > calm.of && stormy.unexcused * 200 > stormy.of;
+        if taken_over > 0 && filled > 0 && parked > 0 && is_judged {
             return;
         }
     }
-    panic!("taken over {taken_over} times, filled {filled} times, parked {parked}");
+    panic!("taken over {taken_over} times, filled {filled} times, parked {parked}, no excuse in {judged}");
 }
 
 /// Longer than any of these takes, also on a machine that does everything at once.
@@ -95,6 +100,16 @@ async fn without_the_fence_a_violation_is_found_and_replayed() {
 #[tokio::test]
 async fn without_the_journal_a_violation_is_found_and_replayed() {
     is_missed("journal", "a refresh token that was spent was presented again").await;
+}
+
+#[tokio::test]
+async fn without_the_urgent_scan_a_token_that_dies_is_found_and_replayed() {
+    is_missed("urgent", "its provider answers and the limit allows").await;
+}
+
+#[tokio::test]
+async fn without_the_scan_for_next_attempts_a_merchant_who_is_not_heard_is_found_and_replayed() {
+    is_missed("retry", "the merchant has authorised again, and it still waits for that").await;
 }
 
 #[tokio::test]

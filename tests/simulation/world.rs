@@ -13,7 +13,7 @@ use freshet_shared::ports::clock::Clock;
 use freshet_shared::ports::randomness::Randomness;
 use tokio::time::Instant;
 
-use crate::deadlines::{Deadlines, Wait};
+use crate::deadlines::{Deadlines, Judged, Wait};
 use crate::faults::Faults;
 use crate::invariants::{Row, rows};
 use crate::store::Tables;
@@ -119,15 +119,34 @@ impl World {
 
     /// Looks at all connections, also at those that seem to be well.
     pub(crate) fn look(&self) -> Result<Vec<Row>> {
-        let rows = rows(&self.tables)?;
-        self.deadlines().update(&rows, self.now());
+        let (rows, now) = (rows(&self.tables)?, self.now());
+        self.deadlines().update(&rows, now);
+        for row in rows.iter().filter(|row| row.is_forgotten(now)) {
+            self.violated(format!(
+                "connection {} is {} and nobody will look at it again",
+                row.id,
+                row.state.as_deref().unwrap_or("nothing")
+            ));
+        }
         Ok(rows)
+    }
+
+    /// Looks at all connections, because a statement may have changed some.
+    pub(crate) fn look_after_a_change(&self) {
+        if let Err(error) = self.look() {
+            self.violated(format!("the rows cannot be read: {error:#}"));
+        }
     }
 
     /// Whether a token is dead without a reason. Called at every step; the rows are read where one seems to be.
     pub(crate) fn check_deadlines(&self) {
-        let now = self.now();
-        if !self.deadlines().seems_broken(now) {
+        let (now, is_stormy) = (self.now(), self.state().is_stormy);
+        let seems_broken = {
+            let mut deadlines = self.deadlines();
+            deadlines.judge(now, is_stormy);
+            deadlines.seems_broken(now)
+        };
+        if !seems_broken {
             return;
         }
         if let Err(error) = self.look() {
@@ -139,6 +158,11 @@ impl World {
         }
     }
 
+    /// How much of the time of all connections was judged.
+    pub(crate) fn judged(&self) -> Judged {
+        self.deadlines().judged()
+    }
+
     /// How long a leader leads without renewing its lease, which is how long a fleet may be without one.
     pub(crate) fn lease_lasts(&self, lease: TimeDelta) {
         self.deadlines().lease_lasts(lease);
@@ -146,6 +170,11 @@ impl World {
 
     fn deadlines(&self) -> MutexGuard<'_, Deadlines> {
         self.deadlines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a storm is over already.
+    pub(crate) fn has_seen_a_storm_end(&self) -> bool {
+        self.state().calm_since > noon()
     }
 
     /// Writes down what happens.

@@ -35,6 +35,7 @@ mod providers_command;
 mod purged;
 mod queue;
 mod retry;
+mod round_trips;
 mod sealing;
 mod servers;
 mod silent_database;

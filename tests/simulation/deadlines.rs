@@ -331,7 +331,7 @@ mod tests {
     #[test]
     fn the_time_without_an_excuse_is_counted_in_calm_and_in_storms() {
         let mut deadlines = deadlines(&[row(1, "active", 9_000), row(2, "needs_reauth", 9_000)]);
-        let mut judge = |deadlines: &mut Deadlines, until: i64, is_stormy| {
+        let judge = |deadlines: &mut Deadlines, until: i64, is_stormy| {
             (until - 99..=until).for_each(|second| deadlines.judge(at(second), is_stormy));
             let Judged { calm, stormy } = deadlines.judged();
             [calm.of, calm.unexcused, stormy.of, stormy.unexcused].map(|time| time.num_seconds())

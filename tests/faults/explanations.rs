@@ -365,11 +365,11 @@ impl Reasons<'_> {
     /// between its note of the call and the call, and nobody knows who that was.
     fn what_kept_from_arriving(&self, lost: &Quarantined) -> Option<&'static str> {
         let since = lost.unknown_since;
+        // The cheap questions first: they are asked of each event, for each worker.
         let is_swallowed = |worker: &str, event: &Event| {
-            let until = self.stored(worker, since);
             event.what == What::CutOff(Part::Provider)
                 && event.is_about(worker)
-                && event.is_between(since - ON_ITS_WAY, until)
+                && event.is_between(since - ON_ITS_WAY, self.stored(worker, since))
         };
         let stopped = |worker: &str| {
             let is_cut_off = self.done.events.iter().any(|event| is_swallowed(worker, event));

@@ -1,6 +1,7 @@
 //! What happens to the fleet while it works: kills, stops, restarts and networks, each kind at its own pace, until all
 //! that was ordered has happened; then calm, and time to recover.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -64,7 +65,8 @@ impl Done {
 
     /// Those to whom something was done, and nobody in particular at the end.
     pub(crate) fn workers(&self) -> impl Iterator<Item = &str> {
-        self.events.iter().filter_map(|event| event.whom.worker()).chain([""])
+        let named: BTreeSet<_> = self.events.iter().filter_map(|event| event.whom.worker()).collect();
+        named.into_iter().chain([""])
     }
 }
 

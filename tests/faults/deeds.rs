@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use chrono::TimeDelta;
 use freshet_tests::fleet::now;
 use tokio::time::sleep;
 
@@ -13,7 +12,7 @@ use crate::events::{Event, What, Whom};
 use crate::mischief::Done;
 use crate::network::Part;
 use crate::proxy::Mode;
-use crate::stage::{STATEMENT_TIMEOUT, Stage};
+use crate::stage::Stage;
 
 /// Who is hit.
 pub(crate) struct Cast {
@@ -136,14 +135,11 @@ const OF_PRODUCERS: &[Part] = &[Part::Database, Part::Broker];
 const MODES: [Mode; 5] =
     [Mode::Slow(Duration::from_millis(200)), Mode::Reset, Mode::HalfOpen, Mode::BlackHole, Mode::Gone];
 
-/// How much longer it is felt than the network is in this mode. A connection to the database that is gone for good costs a
-/// statement its whole time, once; and those that lay idle beside it may cost the next one as much, which asks them one by one
-/// whether they are well.
-fn felt_longer(part: Part, mode: Mode) -> TimeDelta {
-    match (part, mode) {
-        (Part::Database, Mode::Gone) => TimeDelta::from_std(STATEMENT_TIMEOUT * 2).unwrap_or_default(),
-        _ => TimeDelta::zero(),
-    }
+/// What the network to this part may be like. A transaction whose connection the network has forgotten holds its rows until
+/// the database gives that session up, by its own `wait_timeout`: hours, as it comes.
+fn modes_of(part: Part) -> Vec<Mode> {
+    let gives_up = part != Part::Database;
+    MODES.into_iter().filter(|mode| gives_up || *mode != Mode::Gone).collect()
 }
 
 /// Something is wrong for seconds between one process, or all of a kind, and one of those they speak to.
@@ -154,7 +150,7 @@ async fn disturb(stage: &Stage, cast: &Cast, arguments: &Arguments) -> Result<Ve
         _ => (&cast.workers, OF_WORKERS),
     };
     let part = stage.one_of(parts)?;
-    let mode = stage.one_of(&MODES)?;
+    let mode = stage.one_of(&modes_of(part))?;
     let all = company.troupe.places_without(&[]);
     let places = if stage.draw(2) == 0 { vec![stage.one_of(&all)?] } else { all };
     let mut hit = Vec::new();
@@ -168,7 +164,7 @@ async fn disturb(stage: &Stage, cast: &Cast, arguments: &Arguments) -> Result<Ve
     let (latency, patience) =
         (Duration::from_millis(arguments.latency), Duration::from_secs(arguments.call_seconds));
     let what = What::of_network(part, mode, latency, patience);
-    let event = |who| Event::since(from, what, company.whom(who)).and_for(felt_longer(part, mode));
+    let event = |who| Event::since(from, what, company.whom(who));
     Ok(hit.into_iter().map(event).collect())
 }
 
@@ -177,14 +173,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_database_that_is_gone_is_missed_until_its_statements_are_given_up() {
-        assert!(MODES.contains(&Mode::Gone) && MODES.contains(&Mode::BlackHole));
+    fn the_network_to_the_database_is_never_gone_for_good() {
         for part in [Part::Database, Part::Broker, Part::Cache, Part::Provider] {
-            for mode in MODES {
-                let is_longer = felt_longer(part, mode) > TimeDelta::zero();
-                assert_eq!(is_longer, part == Part::Database && mode == Mode::Gone, "{part:?} {mode:?}");
-            }
+            let modes = modes_of(part);
+            assert_eq!(modes.contains(&Mode::Gone), part != Part::Database, "{part:?}");
+            assert!(modes.contains(&Mode::BlackHole), "{part:?}");
         }
-        assert!(felt_longer(Part::Database, Mode::Gone).to_std().unwrap() > STATEMENT_TIMEOUT);
     }
 }

@@ -115,11 +115,6 @@ impl Event {
         Self { what, whom, from, until }
     }
 
-    /// The same, felt for so much longer.
-    pub(crate) fn and_for(self, longer: TimeDelta) -> Self {
-        Self { until: self.until + longer, ..self }
-    }
-
     /// Whether it may be why an answer to this worker's call was lost that was not stored between these times: with the worker,
     /// or on its way. The broker has no part in it; a database that is away is waited for; and who gives up finishes before what
     /// it has, or parks it.
@@ -151,6 +146,12 @@ impl Event {
             What::DatabaseAway | What::CutOff(Part::Database) | What::Slow(Part::Database)
         );
         is_database && self.is_about(worker) && self.is_between(from, until)
+    }
+
+    /// Whether anybody may have had to wait by it for rows of the database: a worker that stands still in the middle of a
+    /// transaction holds them for as long.
+    pub(crate) fn holds_rows(&self, from: DateTime<Utc>, until: DateTime<Utc>) -> bool {
+        self.what == What::WorkerStoodStill && self.is_between(from, until)
     }
 
     /// Whether it may be why this worker had a repair of the cache planned, for which a message of its own comes: the cache did
@@ -298,6 +299,16 @@ mod tests {
     }
 
     #[test]
+    fn only_who_stands_still_holds_rows_and_for_as_long() {
+        for what in all() {
+            let is_held = event(what, worker("a")).holds_rows(at(9), at(11));
+            assert_eq!(is_held, what == What::WorkerStoodStill, "{what:?}");
+        }
+        let still = event(What::WorkerStoodStill, worker("a"));
+        assert!(!still.holds_rows(at(13), at(14)) && !still.holds_rows(at(8), at(9)));
+    }
+
+    #[test]
     fn who_has_no_database_cannot_start_nor_can_who_stood_still_for_as_long_as_it_would_wait() {
         only(&[What::DatabaseAway, What::CutOff(Part::Database)], Event::refuses_start);
         for what in [What::WorkerStoodStill, What::ProducerStoodStill] {
@@ -311,16 +322,6 @@ mod tests {
     fn who_has_no_broker_or_stands_still_has_no_session() {
         let reasons = [What::BrokerAway, What::CutOff(Part::Broker), What::WorkerStoodStill];
         only(&reasons, Event::is_without_session);
-    }
-
-    #[test]
-    fn what_is_felt_for_longer_begins_when_it_did() {
-        let hit = event(What::CutOff(Part::Database), worker("a"));
-        let longer = hit.clone().and_for(TimeDelta::seconds(3));
-        assert_eq!((longer.from, longer.until), (at(10), at(15)));
-        assert!(
-            longer.is_without_database("a", at(14), at(15)) && !hit.is_without_database("a", at(14), at(15))
-        );
     }
 
     #[test]

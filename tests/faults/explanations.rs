@@ -20,6 +20,8 @@ use crate::troupe::GaveUp;
 /// A request may arrive after its worker was killed, and what a worker says of another one's call is as exact as its look at the
 /// database's clock.
 const ON_ITS_WAY: TimeDelta = TimeDelta::seconds(2);
+/// From the end of a stop until a worker has sent what it had in hand: it has lost its connections, and so have the others.
+const WAKING_UP: TimeDelta = TimeDelta::seconds(10);
 
 /// A worker waits for so long for the broker to be told, and the broker takes it in behind what others have told it.
 const ACKNOWLEDGED: TimeDelta = TimeDelta::seconds(3);
@@ -251,7 +253,10 @@ impl Reasons<'_> {
     ) -> DateTime<Utc> {
         let waits = |until| {
             let events = self.done.events.iter();
-            events.filter(move |event| event.keeps_waiting(worker, from - ON_ITS_WAY, until))
+            events.filter(move |event| {
+                event.keeps_waiting(worker, from - ON_ITS_WAY, until)
+                    || event.holds_rows(from - ON_ITS_WAY, until)
+            })
         };
         while let Some(back) = waits(until).map(|event| event.until).max().filter(|back| *back > until) {
             until = back;
@@ -265,7 +270,8 @@ impl Reasons<'_> {
         let mut since = did - self.may_take;
         let waits = |since| {
             let events = self.done.events.iter();
-            events.filter(move |event| event.keeps_waiting(worker, since, did))
+            events
+                .filter(move |event| event.keeps_waiting(worker, since, did) || event.holds_rows(since, did))
         };
         while let Some(earlier) =
             waits(since).map(|event| event.from - self.may_take).min().filter(|earlier| *earlier < since)
@@ -296,7 +302,10 @@ impl Reasons<'_> {
         if !is_long && !is_asked {
             return None;
         }
-        self.first(|event| event.is_without_database(call.worker, since - ON_ITS_WAY, call.until))
+        self.first(|event| {
+            event.holds_rows(since, call.until)
+                || event.is_without_database(call.worker, since - ON_ITS_WAY, call.until)
+        })
     }
 
     /// Whose hands the message was in before it came again: of who called for it, and of who ended a job for it. One for a repair
@@ -404,7 +413,12 @@ impl Reasons<'_> {
                 What::CutOff(Part::Provider) => before,
                 _ => return false,
             };
-            let is_held_up = event.is_between(call.arrived_at - ON_ITS_WAY, call.arrived_at);
+            let on_its_way = match event.what {
+                // Whoever wakes up has everything to do at once.
+                What::WorkerStoodStill => WAKING_UP,
+                _ => ON_ITS_WAY,
+            };
+            let is_held_up = event.is_between(call.arrived_at - on_its_way, call.arrived_at);
             event.is_about(name(call)) && event.from <= looked_by && is_held_up
         })
     }

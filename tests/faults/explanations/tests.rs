@@ -158,6 +158,17 @@ fn a_call_after_the_token_was_stored_is_made_by_none_but_who_looked_before() {
     let stood_still = |from| done(&[of_worker(What::WorkerStoodStill, "c", [from, 131.0])]);
     assert_eq!(second(&calls, &stored, &stood_still(109.0)), Ok("worker stood still"));
     assert!(second(&calls, &stored, &stood_still(111.0)).is_err(), "it had not looked yet");
+    let woke_up = |until| done(&[of_worker(What::WorkerStoodStill, "c", [109.0, until])]);
+    assert_eq!(second(&calls, &stored, &woke_up(121.0)), Ok("worker stood still"));
+    assert!(second(&calls, &stored, &woke_up(119.0)).is_err(), "it had been awake for too long");
+}
+
+#[test]
+fn whoever_stands_still_with_rows_in_its_hands_lets_others_give_a_token_up() {
+    let calls = [call("a", 100.0), call("a", 125.0)];
+    let stood_still = |until| done(&[of_worker(What::WorkerStoodStill, "b", [95.0, until])]);
+    assert_eq!(second(&calls, &[], &stood_still(123.0)), Ok("worker stood still"));
+    assert!(second(&calls, &[], &stood_still(115.0)).is_err(), "the row was there before it was given up");
 }
 
 #[test]

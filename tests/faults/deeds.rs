@@ -131,7 +131,7 @@ impl Deed {
 const OF_WORKERS: &[Part] = &[Part::Database, Part::Broker, Part::Cache, Part::Provider];
 const OF_PRODUCERS: &[Part] = &[Part::Database, Part::Broker];
 /// Whoever looks at the clock while it waits gets over a connection on which nothing ever comes again: here that are heartbeats
-/// of 2 s with the broker, 4 s without an answer of the cache, 2 s for a call, and [`STATEMENT_TIMEOUT`] for a statement.
+/// of 2 s with the broker, 4 s without an answer of the cache, 2 s for a call, and 4 s for a statement.
 const MODES: [Mode; 5] =
     [Mode::Slow(Duration::from_millis(200)), Mode::Reset, Mode::HalfOpen, Mode::BlackHole, Mode::Gone];
 
@@ -164,8 +164,7 @@ async fn disturb(stage: &Stage, cast: &Cast, arguments: &Arguments) -> Result<Ve
     let (latency, patience) =
         (Duration::from_millis(arguments.latency), Duration::from_secs(arguments.call_seconds));
     let what = What::of_network(part, mode, latency, patience);
-    let event = |who| Event::since(from, what, company.whom(who));
-    Ok(hit.into_iter().map(event).collect())
+    Ok(hit.into_iter().map(|who| Event::since(from, what, company.whom(who))).collect())
 }
 
 #[cfg(test)]

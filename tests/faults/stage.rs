@@ -58,7 +58,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 const STATEMENT: Duration = Duration::from_secs(10);
 
 /// After so long a process gives up a statement that has no answer.
-pub(crate) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(4);
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// A worker that had no session with the broker for so long ends.
 pub(crate) const GIVES_UP_AFTER: Duration = Duration::from_secs(300);

@@ -9,25 +9,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Stands in place of words that were put together while the process ran.
 const LEFT_OUT: &str = "its words are left out, because they may quote a secret";
 
-static ATTENTION: Attention = Attention(AtomicBool::new(true));
-
-/// Whether a panic is worth a word.
-struct Attention(AtomicBool);
-
-impl Attention {
-    fn is_paid(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    fn end(&self) {
-        self.0.store(false, Ordering::Relaxed);
-    }
-}
+/// Whether no panic is worth a word any more.
+static IS_OVER: AtomicBool = AtomicBool::new(false);
 
 /// The work is over, and its exit code is known. A runtime that ends drops its tasks in any order, and one that waits for
 /// another which was dropped already may panic (`async-rs` does, below `lapin`): that means nothing, and would wake somebody.
 pub(super) fn work_is_over() {
-    ATTENTION.end();
+    IS_OVER.store(true, Ordering::Relaxed);
 }
 
 /// From now on a panic anywhere in the process is told by its place, and by its words only where they stand so in the
@@ -38,7 +26,7 @@ pub(super) fn tell_without_values() {
 
 #[expect(clippy::print_stderr, reason = "where logs are not running yet, or not any more")]
 fn tell(panic: &PanicHookInfo<'_>) {
-    if !ATTENTION.is_paid() {
+    if IS_OVER.load(Ordering::Relaxed) {
         return;
     }
     let location = panic.location().map(ToString::to_string).unwrap_or_default();

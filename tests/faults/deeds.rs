@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use chrono::TimeDelta;
 use freshet_tests::fleet::now;
 use tokio::time::sleep;
 
@@ -12,7 +13,7 @@ use crate::events::{Event, What, Whom};
 use crate::mischief::Done;
 use crate::network::Part;
 use crate::proxy::Mode;
-use crate::stage::Stage;
+use crate::stage::{LONGEST_SILENCE, STATEMENT_TIMEOUT, Stage};
 
 /// Who is hit.
 pub(crate) struct Cast {
@@ -135,11 +136,16 @@ const OF_PRODUCERS: &[Part] = &[Part::Database, Part::Broker];
 const MODES: [Mode; 5] =
     [Mode::Slow(Duration::from_millis(200)), Mode::Reset, Mode::HalfOpen, Mode::BlackHole, Mode::Gone];
 
-/// What the network to this part may be like. A transaction whose connection the network has forgotten holds its rows until
-/// the database gives that session up, by its own `wait_timeout`: hours, as it comes.
-fn modes_of(part: Part) -> Vec<Mode> {
-    let gives_up = part != Part::Database;
-    MODES.into_iter().filter(|mode| gives_up || *mode != Mode::Gone).collect()
+/// How much longer it is felt than the network is in this mode. A connection to the database that is gone for good costs a
+/// statement its whole time, once; and those that lay idle beside it may cost the next one as much, which asks them one by one
+/// whether they are well.
+fn felt_longer(part: Part, mode: Mode) -> TimeDelta {
+    if forgets_sessions(part, mode) { STATEMENT_TIMEOUT * 2 } else { TimeDelta::zero() }
+}
+
+/// Whether the database does not learn that its sessions have lost their process.
+fn forgets_sessions(part: Part, mode: Mode) -> bool {
+    (part, mode) == (Part::Database, Mode::Gone)
 }
 
 /// Something is wrong for seconds between one process, or all of a kind, and one of those they speak to.
@@ -150,7 +156,7 @@ async fn disturb(stage: &Stage, cast: &Cast, arguments: &Arguments) -> Result<Ve
         _ => (&cast.workers, OF_WORKERS),
     };
     let part = stage.one_of(parts)?;
-    let mode = stage.one_of(&modes_of(part))?;
+    let mode = stage.one_of(&MODES)?;
     let all = company.troupe.places_without(&[]);
     let places = if stage.draw(2) == 0 { vec![stage.one_of(&all)?] } else { all };
     let mut hit = Vec::new();
@@ -164,7 +170,13 @@ async fn disturb(stage: &Stage, cast: &Cast, arguments: &Arguments) -> Result<Ve
     let (latency, patience) =
         (Duration::from_millis(arguments.latency), Duration::from_secs(arguments.call_seconds));
     let what = What::of_network(part, mode, latency, patience);
-    Ok(hit.into_iter().map(|who| Event::since(from, what, company.whom(who))).collect())
+    let cut_off = hit
+        .iter()
+        .cloned()
+        .map(|who| Event::since(from, what, company.whom(who)).and_for(felt_longer(part, mode)));
+    let forgotten = hit.iter().filter(|_| forgets_sessions(part, mode)).cloned();
+    let forgotten = forgotten.map(|who| Event::of_sessions(from, LONGEST_SILENCE, company.whom(who)));
+    Ok(cut_off.chain(forgotten).collect())
 }
 
 #[cfg(test)]
@@ -172,11 +184,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_network_to_the_database_is_never_gone_for_good() {
+    fn a_database_that_is_gone_is_missed_until_its_statements_are_given_up_and_forgets_no_other_sessions() {
+        assert!(MODES.contains(&Mode::Gone) && MODES.contains(&Mode::BlackHole));
         for part in [Part::Database, Part::Broker, Part::Cache, Part::Provider] {
-            let modes = modes_of(part);
-            assert_eq!(modes.contains(&Mode::Gone), part != Part::Database, "{part:?}");
-            assert!(modes.contains(&Mode::BlackHole), "{part:?}");
+            for mode in MODES {
+                let is_gone = part == Part::Database && mode == Mode::Gone;
+                assert_eq!(felt_longer(part, mode) > TimeDelta::zero(), is_gone, "{part:?} {mode:?}");
+                assert_eq!(forgets_sessions(part, mode), is_gone, "{part:?} {mode:?}");
+            }
         }
+        assert!(felt_longer(Part::Database, Mode::Gone) > STATEMENT_TIMEOUT);
     }
 }

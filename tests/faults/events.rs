@@ -53,6 +53,9 @@ pub(crate) enum What {
     CutOff(Part),
     /// The network between a process and this was slow. All arrived in time: nothing is lost by it.
     Slow(Part),
+    /// The network forgot a process's connections to the database without a word to that: what their transactions had changed
+    /// stays locked until it ends those sessions.
+    SessionForgotten,
 }
 
 impl What {
@@ -82,6 +85,7 @@ impl What {
             Self::Slow(Part::Broker) => "broker slow",
             Self::Slow(Part::Cache) => "Redis slow",
             Self::Slow(Part::Provider) => "provider slow",
+            Self::SessionForgotten => "database session forgotten",
         }
     }
 
@@ -113,6 +117,17 @@ impl Event {
             _ => now() + AFTERMATH,
         };
         Self { what, whom, from, until }
+    }
+
+    /// The network to the database was gone for good from then on: the rows that this process had in its hands are locked for
+    /// `longest_silence`, after which the database ends its sessions, and for what follows.
+    pub(crate) fn of_sessions(from: DateTime<Utc>, longest_silence: TimeDelta, whom: Whom) -> Self {
+        Self { what: What::SessionForgotten, whom, from, until: from + longest_silence + AFTERMATH }
+    }
+
+    /// The same, felt for so much longer.
+    pub(crate) fn and_for(self, longer: TimeDelta) -> Self {
+        Self { until: self.until + longer, ..self }
     }
 
     /// Whether it may be why an answer to this worker's call was lost that was not stored between these times: with the worker,
@@ -149,9 +164,10 @@ impl Event {
     }
 
     /// Whether anybody may have had to wait by it for rows of the database: a worker that stands still in the middle of a
-    /// transaction holds them for as long.
+    /// transaction holds them for as long, and so does a session of which nobody but the database knows.
     pub(crate) fn holds_rows(&self, from: DateTime<Utc>, until: DateTime<Utc>) -> bool {
-        self.what == What::WorkerStoodStill && self.is_between(from, until)
+        let may_hold = matches!(self.what, What::WorkerStoodStill | What::SessionForgotten);
+        may_hold && self.is_between(from, until)
     }
 
     /// Whether it may be why this worker had a repair of the cache planned, for which a message of its own comes: the cache did
@@ -256,6 +272,7 @@ mod tests {
             What::BrokerAway,
             What::DatabaseAway,
             What::RedisAway,
+            What::SessionForgotten,
         ];
         of_parts.chain(others).collect()
     }
@@ -299,13 +316,31 @@ mod tests {
     }
 
     #[test]
-    fn only_who_stands_still_holds_rows_and_for_as_long() {
+    fn only_who_stands_still_and_sessions_that_are_forgotten_hold_rows_and_for_as_long() {
+        let holding = [What::WorkerStoodStill, What::SessionForgotten];
         for what in all() {
-            let is_held = event(what, worker("a")).holds_rows(at(9), at(11));
-            assert_eq!(is_held, what == What::WorkerStoodStill, "{what:?}");
+            let hit = event(what, worker("a"));
+            assert_eq!(hit.holds_rows(at(9), at(11)), holding.contains(&what), "{what:?}");
+            assert!(!hit.holds_rows(at(13), at(14)) && !hit.holds_rows(at(8), at(9)), "{what:?}");
         }
-        let still = event(What::WorkerStoodStill, worker("a"));
-        assert!(!still.holds_rows(at(13), at(14)) && !still.holds_rows(at(8), at(9)));
+        assert!(!event(What::ProducerStoodStill, producer("p")).holds_rows(at(9), at(11)));
+    }
+
+    #[test]
+    fn sessions_are_forgotten_until_the_database_has_ended_them() {
+        let forgotten = Event::of_sessions(at(10), TimeDelta::seconds(8), worker("a"));
+        assert!(forgotten.holds_rows(at(18), at(19)) && forgotten.holds_rows(at(23), at(24)));
+        assert!(!forgotten.holds_rows(at(24), at(25)) && !forgotten.holds_rows(at(8), at(9)));
+    }
+
+    #[test]
+    fn what_is_felt_for_longer_begins_when_it_did() {
+        let hit = event(What::CutOff(Part::Database), worker("a"));
+        let longer = hit.clone().and_for(TimeDelta::seconds(3));
+        assert_eq!((longer.from, longer.until), (at(10), at(15)));
+        assert!(
+            longer.is_without_database("a", at(14), at(15)) && !hit.is_without_database("a", at(14), at(15))
+        );
     }
 
     #[test]

@@ -58,7 +58,10 @@ const PATIENCE: Duration = Duration::from_secs(300);
 const STATEMENT: Duration = Duration::from_secs(10);
 
 /// After so long a process gives up a statement that has no answer.
-const STATEMENT_TIMEOUT: Duration = Duration::from_secs(4);
+pub(crate) const STATEMENT_TIMEOUT: TimeDelta = TimeDelta::seconds(4);
+
+/// After so long without a word the database ends a session, as the processes ask it to.
+pub(crate) const LONGEST_SILENCE: TimeDelta = TimeDelta::seconds(2 * STATEMENT_TIMEOUT.num_seconds());
 
 /// A worker that had no session with the broker for so long ends.
 pub(crate) const GIVES_UP_AFTER: Duration = Duration::from_secs(300);
@@ -137,7 +140,7 @@ impl Stage {
             ("FRESHET_REDIS__CONNECTIONS", "2".into()),
             ("FRESHET_REDIS__COMMAND_TIMEOUT", "1s".into()),
             ("FRESHET_DATABASE__MAX_CONNECTIONS", "6".into()),
-            ("FRESHET_DATABASE__STATEMENT_TIMEOUT", format!("{}s", STATEMENT_TIMEOUT.as_secs())),
+            ("FRESHET_DATABASE__STATEMENT_TIMEOUT", format!("{}s", STATEMENT_TIMEOUT.num_seconds())),
             ("FRESHET_RABBITMQ__OPERATION_TIMEOUT", "3s".into()),
             ("FRESHET_RABBITMQ__HEARTBEAT", "2s".into()),
             ("FRESHET_RABBITMQ__GIVE_UP_AFTER", format!("{}s", GIVES_UP_AFTER.as_secs())),

@@ -172,6 +172,21 @@ fn whoever_stands_still_with_rows_in_its_hands_lets_others_give_a_token_up() {
 }
 
 #[test]
+fn rows_of_a_session_that_is_forgotten_are_waited_for_until_the_database_has_ended_it_and_no_longer() {
+    let calls = [call("a", 100.0), call("a", 125.0)];
+    let forgotten = |until| of_worker(What::SessionForgotten, "b", [95.0, until]);
+    assert_eq!(second(&calls, &[], &done(&[forgotten(123.0)])), Ok("database session forgotten"));
+    assert!(second(&calls, &[], &done(&[forgotten(115.0)])).is_err(), "the row was there again");
+    let calls = [call("a", 100.0), call("b", 200.0)];
+    let explained = |event: Event, when| second(&calls, &[], &done(&[event, killed("a", when)]));
+    assert_eq!(explained(forgotten(113.0), 112.0), Ok("worker killed"), "it waited with its answer");
+    assert!(explained(forgotten(113.0), 114.0).is_err(), "it was stored by then");
+    let cut_off = of_worker(DATABASE, "b", [95.0, 113.0]);
+    assert!(explained(cut_off, 112.0).is_err(), "whoever is merely cut off lets go of its rows");
+    assert!(second(&calls, &[], &done(&[forgotten(113.0)])).is_err(), "it was waited for");
+}
+
+#[test]
 fn a_message_that_the_broker_gave_to_another_worker_is_called_for_beside_the_first() {
     let explained =
         |after, events: &[Event]| second(&[call("a", 100.0), call("b", after)], &[], &done(events));

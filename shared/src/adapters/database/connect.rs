@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sea_orm::{ConnectOptions, DbBackend};
-use sqlx::Executor;
 use sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
+use sqlx::{AssertSqlSafe, Executor};
 
 use super::Database;
 use super::error::during;
-use super::pool::{Pool, Silence};
+use super::pool::{Idleness, Pool, Silence};
 use crate::configuration::DatabaseSection;
 use crate::domain::secret::Secret;
 use crate::persistence::{Patience, persist};
@@ -38,7 +38,8 @@ const START_PATIENCE: Patience =
     Patience::within(Duration::from_millis(200), Duration::from_secs(5), Duration::from_secs(60));
 
 impl Database {
-    /// Opens the pool, patiently: a database that restarts is waited for. A statement that is not answered in time is given up.
+    /// Opens the pool, patiently: a database that restarts is waited for. A statement that is not answered in time is given up,
+    /// and a server ends a session of which it hears nothing for twice that time.
     ///
     /// # Errors
     /// As for [`Self::connect`].
@@ -50,7 +51,7 @@ impl Database {
         };
         let database = persist(
             START_PATIENCE,
-            || Self::connect(settings()),
+            || Self::connect_with(settings(), Some(Idleness::twice(section.statement_timeout))),
             |error| matches!(error, StoreError::Unavailable { .. }),
             |error, wait| tracing::warn!(%error, ?wait, "waiting for the database"),
         )
@@ -63,6 +64,13 @@ impl Database {
     /// # Errors
     /// If the URL is of no known kind, or the server does not answer or let us in.
     pub async fn connect(settings: DatabaseSettings) -> Result<Self, StoreError> {
+        Self::connect_with(settings, None).await
+    }
+
+    async fn connect_with(
+        settings: DatabaseSettings,
+        idleness: Option<Idleness>,
+    ) -> Result<Self, StoreError> {
         const OPERATION: &str = "accept a connection";
         let refused = |problem: &str| StoreError::Refused { operation: OPERATION, problem: problem.into() };
         let url = settings.url.expose();
@@ -82,6 +90,8 @@ impl Database {
         if is_sqlite {
             // A database in memory lives as long as its one connection.
             options.min_connections(1).idle_timeout(None).max_lifetime(None);
+        } else if let Some(idleness) = idleness {
+            options.idle_timeout(idleness.longest_in_pool());
         }
         options.map_sqlx_sqlite_opts(|options| {
             options
@@ -89,7 +99,7 @@ impl Database {
                 .synchronous(SqliteSynchronous::Normal)
                 .busy_timeout(Duration::from_secs(5))
         });
-        let silence = Arc::<Silence>::default();
+        let silence = Arc::new(Silence::of_sessions(idleness));
         let heard = silence.clone();
         options.map_sqlx_mysql_pool_opts(move |pool| {
             let heard = heard.clone();
@@ -97,10 +107,13 @@ impl Database {
                 let heard = heard.clone();
                 Box::pin(async move { Ok(heard.is_well(connection, idle.idle_for).await) })
             });
-            pool.after_connect(|connection, _| {
+            pool.after_connect(move |connection, _| {
                 Box::pin(async move {
                     connection.execute(MYSQL_SESSION).await?;
                     connection.execute(MYSQL_ISOLATION).await?;
+                    if let Some(idleness) = idleness {
+                        connection.execute(AssertSqlSafe(idleness.session_setting())).await?;
+                    }
                     Ok(())
                 })
             })

@@ -9,12 +9,17 @@ use sea_orm::{DbErr, RuntimeErr};
 use crate::ports::store::StoreError;
 
 /// Server errors that pass (MySQL's and MariaDB's numbers): too many connections, shutting down, broken connections,
-/// lock waits and deadlocks, read-only while roles change, a statement that was killed or whose table was altered. Any
-/// other would meet the same statement again, and repeating it after a granted token would ask for another token.
+/// lock waits and deadlocks, read-only while roles change, a statement that was killed or whose table was altered, a
+/// session that was silent for too long. Any other would meet the same statement again, and repeating it after a granted
+/// token would ask for another token.
 const PASSING: &[u16] = &[
     1040, 1053, 1077, 1079, 1152, 1158, 1159, 1160, 1161, 1203, 1205, 1213, 1226, 1290, 1317, 1412, 1615,
-    1637, 1792, 1836, 1927, 1969, 3024, 3032,
+    1637, 1792, 1836, 1927, 1969, 3024, 3032, 4031,
 ];
+
+/// MySQL's last word to a session that was silent for too long: whoever asks something then reads it as the answer. MariaDB says
+/// nothing.
+const SESSION_ENDED: u16 = 4031;
 
 /// What to do about those that do not.
 const REFUSALS: &[(u16, &str)] = &[
@@ -50,6 +55,13 @@ pub(super) fn is_lock_wait(error: &DbErr) -> bool {
     let sqlx::Error::Database(error) = error.as_ref() else { return false };
     let server = error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>();
     server.is_some_and(|server| server.number() == LOCK_WAIT_TIMEOUT)
+}
+
+/// Whether it says that the server has ended the session.
+pub(super) fn is_end_of_session(error: &sqlx::Error) -> bool {
+    let sqlx::Error::Database(error) = error else { return false };
+    let server = error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>();
+    server.is_some_and(|server| server.number() == SESSION_ENDED)
 }
 
 /// The round trip that it was part of came to nothing: it panicked, or the process ends.

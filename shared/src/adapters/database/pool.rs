@@ -5,6 +5,7 @@
 //! answers whenever the process does.
 
 mod arguments;
+mod idleness;
 mod lent;
 mod silence;
 mod transaction;
@@ -21,6 +22,7 @@ use sea_orm::{
 use tokio::time::timeout;
 
 use super::error::no_answer;
+pub(super) use idleness::Idleness;
 use lent::Lent;
 pub(super) use silence::Silence;
 pub(super) use transaction::Transaction;

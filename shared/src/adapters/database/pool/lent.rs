@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use super::arguments::arguments;
 use super::silence::Silence;
+use crate::adapters::database::error::is_end_of_session;
 
 type Failing = fn(RuntimeErr) -> DbErr;
 
@@ -117,10 +118,11 @@ impl Drop for Lent {
 
 /// Whether the connection is where it was before the statement: the server refused it, or we cannot read what it answered.
 fn is_answer(error: &sqlx::Error) -> bool {
-    !matches!(
+    let is_lost = matches!(
         error,
         sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed
-    )
+    );
+    !is_lost && !is_end_of_session(error)
 }
 
 fn query(statement: &Statement) -> Result<Query<'_, MySql, MySqlArguments>, sqlx::Error> {

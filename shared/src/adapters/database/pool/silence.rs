@@ -1,4 +1,5 @@
-//! Connections that lay idle while another one fell silent may be as dead, and each would cost a statement its whole time.
+//! Connections that lay idle while another one fell silent may be as dead, and each would cost a statement its whole time. So may
+//! those be that lay idle for long: the server ends their sessions.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -7,22 +8,35 @@ use sqlx::Connection;
 use sqlx::mysql::MySqlConnection;
 use tokio::time::{Instant, timeout};
 
+use super::idleness::Idleness;
+
 /// How long a connection that is doubted may take to say that it is well.
 const LONGEST_PING: Duration = Duration::from_secs(1);
 
-/// When a statement remained without an answer last.
+/// When a statement remained without an answer last, and how long sessions may be silent.
 #[derive(Default)]
-pub(in crate::adapters::database) struct Silence(Mutex<Option<Instant>>);
+pub(in crate::adapters::database) struct Silence {
+    last: Mutex<Option<Instant>>,
+    /// `None`: for as long as the server likes.
+    idleness: Option<Idleness>,
+}
 
 impl Silence {
-    pub(super) fn note(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    pub(in crate::adapters::database) fn of_sessions(idleness: Option<Idleness>) -> Self {
+        Self { idleness, ..Self::default() }
     }
 
-    /// Whether a connection that was idle for so long was so already when another one fell silent.
+    pub(super) fn note(&self) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// Whether a connection that was idle for so long, as the pool knows, may have been so already when another one fell silent,
+    /// or for so long that the server has ended its session.
     fn casts_doubt(&self, idle_for: Duration) -> bool {
-        let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        last.is_some_and(|last| last.elapsed() <= idle_for)
+        let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let forgotten = self.idleness.map_or(Duration::ZERO, Idleness::forgotten);
+        let was_idle_then = last.is_some_and(|last| last.elapsed() <= idle_for.saturating_add(forgotten));
+        was_idle_then || self.idleness.is_some_and(|idleness| idle_for >= idleness.longest_in_pool())
     }
 
     /// Whether a connection that was idle for so long may be used: one that is doubted is asked.
@@ -49,5 +63,18 @@ mod tests {
         assert!(!silence.casts_doubt(Duration::from_secs(9)));
         silence.note();
         assert!(silence.casts_doubt(Duration::from_secs(9)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_was_idle_for_as_long_as_the_pool_allows_is_doubted_and_so_is_whom_it_may_have_looked_at() {
+        let silence = Silence::of_sessions(Some(Idleness::twice(Duration::from_secs(30))));
+        assert!(silence.casts_doubt(Duration::from_secs(15)));
+        assert!(!silence.casts_doubt(Duration::from_secs(14)));
+        silence.note();
+        tokio::time::advance(Duration::from_secs(30)).await;
+        assert!(silence.casts_doubt(Duration::ZERO), "the pool may have looked at it twice since");
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert!(silence.casts_doubt(Duration::from_secs(2)));
+        assert!(!silence.casts_doubt(Duration::from_secs(1)));
     }
 }

@@ -24,6 +24,7 @@ use freshet_tests::services::Redis;
 use freshet_tests::waiting::eventually;
 use tokio::task::JoinSet;
 
+use crate::silent_database::network::Network;
 use behaviour::cache_behaviour;
 
 const COMMAND_TIMEOUT: Duration = Duration::from_millis(500);
@@ -233,6 +234,26 @@ async fn a_redis_that_hangs_is_left_in_time() -> Result<()> {
     fails_in_time(&cache, COMMAND_TIMEOUT + SLACK).await?;
     redis.thaw()?;
     works_again(&cache).await
+}
+
+/// Nobody is told that it is silent, and there is never a pause in which it could be seen.
+#[tokio::test]
+async fn a_connection_that_stays_silent_is_left_also_while_it_is_used_all_the_time() -> Result<()> {
+    let redis = Redis::start().await?;
+    let network = Network::to(&redis.url()).await?;
+    let cache = Arc::new(connect(&format!("redis://{}", network.address()), "")?);
+    works_again(&cache).await?;
+    let mut using = JoinSet::new();
+    ensure!(network.lose_all() > 0, "nothing was connected");
+    let lost = Instant::now();
+    for id in [1, 2] {
+        let cache = cache.clone();
+        using.spawn(async move { while put(cache.as_ref(), lasting(id, 1)).await.is_err() {} });
+    }
+    let all = async { while using.join_next().await.is_some() {} };
+    tokio::time::timeout(Duration::from_secs(15), all).await.context("it is never left")?;
+    ensure!(lost.elapsed() > COMMAND_TIMEOUT, "it was not silent");
+    Ok(())
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! A database that says nothing, while its connections stay open: it stands still, or the network has lost its other half.
 
-mod network;
+pub(crate) mod network;
 mod sessions;
 
 use std::time::Duration;

@@ -15,6 +15,7 @@ mod outage;
 mod problem;
 pub mod rate_limiter;
 mod script;
+mod silence;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;

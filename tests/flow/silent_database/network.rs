@@ -11,8 +11,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
-/// Between a database and whoever connects to it here; gone when dropped.
-pub(super) struct Network {
+/// Between a server and whoever connects to it here; gone when dropped.
+pub(crate) struct Network {
     address: SocketAddr,
     /// How many times it lost all that was connected.
     losses: watch::Sender<u32>,
@@ -21,9 +21,9 @@ pub(super) struct Network {
 }
 
 impl Network {
-    /// To the server of `mysql://user:password@host:port`.
-    pub(super) async fn to(server: &str) -> Result<Self> {
-        let server: SocketAddr = server.rsplit('@').next().context("no host")?.parse()?;
+    /// To the server of `mysql://user:password@host:port`, or of `redis://host:port`.
+    pub(crate) async fn to(server: &str) -> Result<Self> {
+        let server: SocketAddr = server.rsplit(['@', '/']).next().context("no host")?.parse()?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let (losses, carried) = (watch::Sender::new(0), Arc::new(AtomicUsize::new(0)));
         let address = listener.local_addr()?;
@@ -31,13 +31,18 @@ impl Network {
         Ok(Self { address, losses, carried, _accepting: AbortOnDropHandle::new(tokio::spawn(accepting)) })
     }
 
-    /// The way to the server over this network.
-    pub(super) fn url(&self) -> String {
+    /// Where it begins.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The way to a database over this network.
+    pub(crate) fn url(&self) -> String {
         format!("mysql://freshet:freshet@{}", self.address)
     }
 
     /// From now on nothing passes on those connections that there are. Answers how many these are; new ones are carried.
-    pub(super) fn lose_all(&self) -> usize {
+    pub(crate) fn lose_all(&self) -> usize {
         self.losses.send_modify(|losses| *losses += 1);
         self.carried.swap(0, Ordering::SeqCst)
     }

@@ -83,7 +83,7 @@ impl Batches {
 
 impl Shared {
     async fn run_all(&self, link: usize, commands: Vec<Command>) -> Result<Vec<Value>, Problem> {
-        let client = self.links.at(link).await?;
+        let link = self.links.at(link).await?;
         let (mut keys, mut arguments) = (Vec::new(), Vec::new());
         for command in commands {
             arguments.push(command.name.into());
@@ -92,7 +92,7 @@ impl Shared {
             keys.extend(command.keys);
             arguments.extend(command.arguments);
         }
-        self.script.answer(client, keys, arguments).await
+        self.script.answer(link, keys, arguments).await
     }
 }
 

@@ -1,23 +1,25 @@
 //! The connections to Redis: made in the background, made again whenever they are lost.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fred::clients::Client;
+use fred::error::{Error, ErrorKind};
 use fred::interfaces::{ClientLike, EventInterface};
 use fred::types::Builder;
 use fred::types::config::{Config, ConnectionConfig, ReconnectPolicy, UnresponsiveConfig};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::domain::connection::ConnectionId;
 
 use super::RedisSettings;
 use super::problem::Problem;
+use super::silence::{Silence, UNRESPONSIVE_AFTER};
 
-/// A connection that has been silent for so long after a command is given up.
-const UNRESPONSIVE_AFTER: Duration = Duration::from_secs(4);
 /// How long connecting may take, and each step of the handshake.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// More commands than this are never queued on one connection.
@@ -27,9 +29,47 @@ const LAST_RECONNECT_MS: u32 = 5_000;
 /// Between two lives of fred's own connection task, which should not end.
 const PAUSE_AFTER_END: Duration = Duration::from_secs(1);
 
+/// One connection.
+pub(super) struct Link {
+    client: Client,
+    silence: Arc<Silence>,
+}
+
+impl Link {
+    /// What a command over it comes to.
+    pub(super) async fn ask<T, F>(&self, command: impl FnOnce(Client) -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let asked_at = Instant::now();
+        let answer = command(self.client.clone()).await;
+        match &answer {
+            Err(error) if *error.kind() == ErrorKind::Timeout => {
+                if self.silence.lasts(asked_at, Instant::now()) {
+                    self.make_again();
+                }
+            }
+            // Neither did anything come nor was anything waited for.
+            Err(error) if matches!(error.kind(), ErrorKind::Backpressure | ErrorKind::Canceled) => {}
+            // Also an error comes from the server, or says that there is another connection now.
+            Ok(_) | Err(_) => self.silence.broken(Instant::now()),
+        }
+        answer
+    }
+
+    fn make_again(&self) {
+        let (client, silence) = (self.client.clone(), self.silence.clone());
+        tokio::spawn(async move {
+            // Ends with the client where that is closed meanwhile.
+            let _ = client.force_reconnection().await;
+            silence.broken(Instant::now());
+        });
+    }
+}
+
 /// The connections.
 pub(super) struct Links {
-    clients: Vec<Client>,
+    links: Vec<Link>,
     /// Somebody has waited for a connection in vain, so the others need not.
     is_away: AtomicBool,
     /// Why connecting failed when it last did.
@@ -45,7 +85,7 @@ impl Links {
             return Err(Problem::new("the number of connections and the command's time-out must not be 0"));
         }
         let config = config(settings)?;
-        let mut clients = Vec::with_capacity(settings.connections);
+        let mut links = Vec::with_capacity(settings.connections);
         let mut keepers = JoinSet::new();
         let (heard, trouble) = watch::channel(Problem::not_connected(None));
         for _ in 0..settings.connections {
@@ -58,29 +98,29 @@ impl Links {
                 .set_policy(ReconnectPolicy::new_exponential(0, FIRST_RECONNECT_MS, LAST_RECONNECT_MS, 2))
                 .build()?;
             keepers.spawn(keep(client.clone(), heard.clone()));
-            clients.push(client);
+            links.push(Link { client, silence: Arc::default() });
         }
         let is_away = AtomicBool::new(false);
-        Ok(Self { clients, is_away, trouble, patience: settings.command_timeout, _keepers: keepers })
+        Ok(Self { links, is_away, trouble, patience: settings.command_timeout, _keepers: keepers })
     }
 
     /// How many connections there are.
     pub(super) fn count(&self) -> usize {
-        self.clients.len()
+        self.links.len()
     }
 
     /// Which connection carries the commands about `id`. It is always the same one, so that commands about one connection
     /// arrive in the order in which they were sent: a clearing whose answer did not come in time must not overtake the token
     /// that was written after it.
     pub(super) fn index(&self, id: ConnectionId) -> usize {
-        let count = i64::try_from(self.clients.len()).unwrap_or(i64::MAX);
+        let count = i64::try_from(self.links.len()).unwrap_or(i64::MAX);
         usize::try_from(id.0.rem_euclid(count.max(1))).unwrap_or_default()
     }
 
     /// The connection that carries the commands about a provider, always the same one.
-    pub(super) async fn of_provider(&self, name: &str) -> Result<&Client, Problem> {
+    pub(super) async fn of_provider(&self, name: &str) -> Result<&Link, Problem> {
         let sum = name.bytes().fold(0, |sum: usize, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
-        self.at(sum.checked_rem(self.clients.len()).unwrap_or_default()).await
+        self.at(sum.checked_rem(self.links.len()).unwrap_or_default()).await
     }
 
     /// How long a connection is waited for, and then an answer.
@@ -92,8 +132,9 @@ impl Links {
     ///
     /// When Redis has just gone, or the process has just begun, this waits a while; as long as Redis stays away,
     /// it does not, so that an outage of the cache does not slow every refresh down.
-    pub(super) async fn at(&self, index: usize) -> Result<&Client, Problem> {
-        let client = self.clients.get(index).ok_or_else(|| Problem::not_connected(None))?;
+    pub(super) async fn at(&self, index: usize) -> Result<&Link, Problem> {
+        let link = self.links.get(index).ok_or_else(|| Problem::not_connected(None))?;
+        let client = &link.client;
         if !client.is_connected() {
             if self.is_away.load(Ordering::Relaxed) {
                 return Err(self.trouble.borrow().clone());
@@ -106,13 +147,13 @@ impl Links {
             }
         }
         self.is_away.store(false, Ordering::Relaxed);
-        Ok(client)
+        Ok(link)
     }
 
     pub(super) async fn close(&self) {
-        for client in &self.clients {
+        for link in &self.links {
             // Whether Redis hears of it or not: we are going.
-            let _ = client.quit().await;
+            let _ = link.client.quit().await;
         }
     }
 }

@@ -63,12 +63,12 @@ impl RedisRateLimiter {
     }
 
     async fn ask(&self, provider: &str, rate: &Rate, patience: Duration) -> Result<Taken, Problem> {
-        let client = self.links.of_provider(provider).await?;
+        let link = self.links.of_provider(provider).await?;
         let patience = patience.min(Gcra::AHEAD);
         let numbers =
             [micros(rate.interval()), rate.burst().get().into(), micros(patience), micros(Gcra::AHEAD)];
         let arguments: Vec<Value> = numbers.into_iter().map(Value::from).collect();
-        let wait: i64 = self.take.answer(client, vec![self.keys.rate(provider)], arguments).await?;
+        let wait: i64 = self.take.answer(link, vec![self.keys.rate(provider)], arguments).await?;
         let wait = Duration::from_micros(u64::try_from(wait).unwrap_or_default());
         Ok(if wait > patience { Taken::Refused(wait) } else { Taken::Granted(wait) })
     }
@@ -80,11 +80,11 @@ impl RedisRateLimiter {
         earliest: Duration,
         longest: Duration,
     ) -> Result<Option<Turn>, Problem> {
-        let client = self.links.of_provider(provider).await?;
+        let link = self.links.of_provider(provider).await?;
         let lasts = rate.interval();
         let arguments: Vec<Value> =
             [earliest, lasts, longest].into_iter().map(|span| micros(span).into()).collect();
-        let begins: i64 = self.turn.answer(client, vec![self.keys.turns(provider)], arguments).await?;
+        let begins: i64 = self.turn.answer(link, vec![self.keys.turns(provider)], arguments).await?;
         // Less than nothing where the queue is too long.
         let begins_in = u64::try_from(begins).ok().map(Duration::from_micros);
         Ok(begins_in.map(|begins_in| Turn { begins_in, lasts }))

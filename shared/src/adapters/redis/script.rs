@@ -5,6 +5,7 @@ use fred::interfaces::LuaInterface;
 use fred::types::scripts;
 use fred::types::{FromValue, Value};
 
+use super::link::Link;
 use super::problem::Problem;
 
 /// A script, known to the server by its hash.
@@ -19,15 +20,17 @@ impl Script {
     /// remember in one step, so that it cannot be forgotten in between. The first try did nothing in that case.
     pub(super) async fn answer<T: FromValue>(
         &self,
-        client: &Client,
+        link: &Link,
         keys: Vec<String>,
         arguments: Vec<Value>,
     ) -> Result<T, Problem> {
-        let answer =
-            client.evalsha::<Value, _, _, _>(self.0.sha1().clone(), keys.clone(), arguments.clone()).await;
+        let (hash, keys_again, arguments_again) = (self.0.sha1().clone(), keys.clone(), arguments.clone());
+        let by_hash = async |client: Client| client.evalsha::<Value, _, _, _>(hash, keys, arguments).await;
+        let answer = link.ask(by_hash).await;
         let answer = match (answer, self.0.lua()) {
             (Err(error), Some(source)) if error.details().starts_with("NOSCRIPT") => {
-                client.eval(source.clone(), keys, arguments).await
+                let source = source.clone();
+                link.ask(async |client: Client| client.eval(source, keys_again, arguments_again).await).await
             }
             (answer, _) => answer,
         };

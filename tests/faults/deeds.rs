@@ -136,11 +136,19 @@ const OF_PRODUCERS: &[Part] = &[Part::Database, Part::Broker];
 const MODES: [Mode; 5] =
     [Mode::Slow(Duration::from_millis(200)), Mode::Reset, Mode::HalfOpen, Mode::BlackHole, Mode::Gone];
 
+/// A connection to the cache is given up 4 s after the first command that had no answer, each of which is waited for 1 s; and
+/// one that was begun before the network was well is waited for 5 s.
+const CACHE_GIVEN_UP: TimeDelta = TimeDelta::seconds(5);
+
 /// How much longer it is felt than the network is in this mode. A connection to the database that is gone for good costs a
 /// statement its whole time, once; and those that lay idle beside it may cost the next one as much, which asks them one by one
 /// whether they are well.
 fn felt_longer(part: Part, mode: Mode) -> TimeDelta {
-    if forgets_sessions(part, mode) { STATEMENT_TIMEOUT * 2 } else { TimeDelta::zero() }
+    match (part, mode) {
+        (Part::Database, Mode::Gone) => STATEMENT_TIMEOUT * 2,
+        (Part::Cache, Mode::Gone) => CACHE_GIVEN_UP,
+        _ => TimeDelta::zero(),
+    }
 }
 
 /// Whether the database does not learn that its sessions have lost their process.
@@ -184,15 +192,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_database_that_is_gone_is_missed_until_its_statements_are_given_up_and_forgets_no_other_sessions() {
+    fn what_is_gone_is_missed_until_it_is_given_up_and_none_but_the_database_forgets_sessions() {
         assert!(MODES.contains(&Mode::Gone) && MODES.contains(&Mode::BlackHole));
         for part in [Part::Database, Part::Broker, Part::Cache, Part::Provider] {
             for mode in MODES {
-                let is_gone = part == Part::Database && mode == Mode::Gone;
+                let is_gone = mode == Mode::Gone && matches!(part, Part::Database | Part::Cache);
                 assert_eq!(felt_longer(part, mode) > TimeDelta::zero(), is_gone, "{part:?} {mode:?}");
-                assert_eq!(forgets_sessions(part, mode), is_gone, "{part:?} {mode:?}");
+                let forgets = is_gone && part == Part::Database;
+                assert_eq!(forgets_sessions(part, mode), forgets, "{part:?} {mode:?}");
             }
         }
         assert!(felt_longer(Part::Database, Mode::Gone) > STATEMENT_TIMEOUT);
+        assert_eq!(felt_longer(Part::Cache, Mode::Gone), CACHE_GIVEN_UP);
     }
 }

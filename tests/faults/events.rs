@@ -8,6 +8,7 @@ use freshet_tests::fleet::now;
 
 use crate::network::Part;
 use crate::proxy::Mode;
+use crate::stage::LONGEST_SILENCE;
 
 /// A server that was killed, a network that failed, or a process's sleep is felt for a while after: sessions are built anew, and
 /// messages come again.
@@ -163,11 +164,30 @@ impl Event {
         is_database && self.is_about(worker) && self.is_between(from, until)
     }
 
-    /// Whether anybody may have had to wait by it for rows of the database: a worker that stands still in the middle of a
-    /// transaction holds them for as long, and so does a session of which nobody but the database knows.
+    /// Whether anybody may have had to wait by it for rows of the database.
     pub(crate) fn holds_rows(&self, from: DateTime<Utc>, until: DateTime<Utc>) -> bool {
-        let may_hold = matches!(self.what, What::WorkerStoodStill | What::SessionForgotten);
-        may_hold && self.is_between(from, until)
+        self.rows_until().is_some_and(|released| self.from <= until && released >= from)
+    }
+
+    /// Until when this worker may have had to wait by it for the database, between these times.
+    pub(crate) fn delays(
+        &self,
+        worker: &str,
+        from: DateTime<Utc>,
+        until: DateTime<Utc>,
+    ) -> Option<DateTime<Utc>> {
+        let its_own = self.keeps_waiting(worker, from, until).then_some(self.until);
+        its_own.or_else(|| self.rows_until().filter(|_| self.holds_rows(from, until)))
+    }
+
+    /// Until when it may hold rows of the database: a session of which nobody but the database knows does, and a worker that
+    /// stands still in the middle of a transaction, which the database ends when it has heard nothing of it for long enough.
+    fn rows_until(&self) -> Option<DateTime<Utc>> {
+        match self.what {
+            What::SessionForgotten => Some(self.until),
+            What::WorkerStoodStill => Some(self.until.min(self.from + LONGEST_SILENCE + AFTERMATH)),
+            _ => None,
+        }
     }
 
     /// Whether it may be why this worker had a repair of the cache planned, for which a message of its own comes: the cache did
@@ -324,6 +344,29 @@ mod tests {
             assert!(!hit.holds_rows(at(13), at(14)) && !hit.holds_rows(at(8), at(9)), "{what:?}");
         }
         assert!(!event(What::ProducerStoodStill, producer("p")).holds_rows(at(9), at(11)));
+    }
+
+    #[test]
+    fn who_stands_still_holds_rows_until_the_database_has_ended_its_session_and_no_longer() {
+        let stood_still = |until| Event { until: at(until), ..event(What::WorkerStoodStill, worker("a")) };
+        let released = (LONGEST_SILENCE + AFTERMATH).num_seconds() + 10;
+        let long = stood_still(100);
+        assert!(long.holds_rows(at(released), at(200)) && !long.holds_rows(at(released + 1), at(200)));
+        assert_eq!(long.delays("b", at(11), at(12)), Some(at(released)));
+        assert_eq!(long.delays("b", at(released + 1), at(200)), None);
+        assert_eq!(stood_still(12).delays("b", at(11), at(12)), Some(at(12)), "it let go of them itself");
+        // Its own answer waits with it, and its messages are others' for as long.
+        assert!(long.loses_answers("a", at(90), at(95)) && long.takes_messages_away("a", at(90), at(95)));
+    }
+
+    #[test]
+    fn who_has_no_database_is_kept_waiting_alone_and_who_wants_rows_of_others_is_kept_waiting_by_those() {
+        let cut_off = event(What::CutOff(Part::Database), worker("a"));
+        assert_eq!(cut_off.delays("a", at(9), at(11)), Some(at(12)));
+        assert_eq!((cut_off.delays("b", at(9), at(11)), cut_off.delays("a", at(13), at(14))), (None, None));
+        let forgotten = event(What::SessionForgotten, worker("a"));
+        assert_eq!(forgotten.delays("b", at(9), at(11)), Some(at(12)));
+        assert_eq!(event(What::WorkerKilled, worker("a")).delays("a", at(9), at(11)), None);
     }
 
     #[test]

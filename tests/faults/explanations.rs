@@ -127,7 +127,9 @@ impl Reasons<'_> {
             })
             .or_else(|| {
                 let until = self.published(past).filter(|_| found == Found::Newer).unwrap_or(again.at);
-                self.what_doubled(self.done.added(again.connection_id), until.min(again.at))
+                let doubled = self.what_doubled(self.done.added(again.connection_id), until.min(again.at));
+                // Of two messages, too, none has been in somebody's hands before unless it was taken from there.
+                doubled.filter(|_| self.what_took_from_anybody(again).is_some())
             })
             .ok_or_else(|| self.told(again, found, past))
     }
@@ -156,21 +158,24 @@ impl Reasons<'_> {
             return Err(format!("quarantined after {granted} grants"));
         }
         let lost = lost.ok_or("quarantined, and no worker has said since when")?;
+        let caller = lost.attempt.as_deref().and_then(|attempt| self.done.said.writer_of(attempt));
+        let caller = caller.ok_or_else(|| format!("quarantined for {:?}, a call of nobody", lost.attempt))?;
         let (since, until) = (lost.unknown_since, lost.unknown_since + self.may_take);
         let is_it = |call: &&LedgerEntry| {
-            call.fault.is_none() && (since - ON_ITS_WAY..=until).contains(&call.arrived_at)
+            let is_its_own = call.fault.is_none() && name(call) == caller;
+            is_its_own && (since - ON_ITS_WAY..=until).contains(&call.arrived_at)
         };
         let call = past.calls.iter().rfind(is_it);
         let reason = match call {
             Some(call) => self.what_lost(&self.in_call(call, past), call.arrived_at),
-            None => self.what_kept_from_arriving(lost),
+            None => self.what_kept_from_arriving(caller, lost),
         };
         reason.ok_or_else(|| {
-            let of = call.map_or("somebody whom it did not reach", name);
+            let arrived = if call.is_some() { "arrived" } else { "did not arrive" };
             let meanwhile = self.chronicle(since - ON_ITS_WAY, until + PUT_OFF);
             let by = &lost.by;
             format!(
-                "quarantined by {by} for a call at {since} of {of}, and nothing interrupted that{meanwhile}"
+                "quarantined by {by} for a call of {caller} at {since} that {arrived}, and nothing interrupted it{meanwhile}"
             )
         })
     }
@@ -253,12 +258,9 @@ impl Reasons<'_> {
     ) -> DateTime<Utc> {
         let waits = |until| {
             let events = self.done.events.iter();
-            events.filter(move |event| {
-                event.keeps_waiting(worker, from - ON_ITS_WAY, until)
-                    || event.holds_rows(from - ON_ITS_WAY, until)
-            })
+            events.filter_map(move |event| event.delays(worker, from - ON_ITS_WAY, until))
         };
-        while let Some(back) = waits(until).map(|event| event.until).max().filter(|back| *back > until) {
+        while let Some(back) = waits(until).max().filter(|back| *back > until) {
             until = back;
         }
         until
@@ -270,8 +272,7 @@ impl Reasons<'_> {
         let mut since = did - self.may_take;
         let waits = |since| {
             let events = self.done.events.iter();
-            events
-                .filter(move |event| event.keeps_waiting(worker, since, did) || event.holds_rows(since, did))
+            events.filter(move |event| event.delays(worker, since, did).is_some())
         };
         while let Some(earlier) =
             waits(since).map(|event| event.from - self.may_take).min().filter(|earlier| *earlier < since)
@@ -365,36 +366,36 @@ impl Reasons<'_> {
         if !hands.any(asked) {
             return None;
         }
+        self.what_took_from_anybody(again)
+    }
+
+    /// What took a message from anybody just before it came again. Whoever has none in hand yet has not begun with it.
+    fn what_took_from_anybody(&self, again: &Job) -> Option<&'static str> {
         let since = self.delivered(&again.by, again.at);
         let taken = |worker| self.first(|event| event.takes_messages_away(worker, since, again.at));
         self.done.workers().find_map(taken)
     }
 
-    /// A request that never arrived: the network swallowed it, and its caller says so itself; or its caller died, or stood still,
-    /// between its note of the call and the call, and nobody knows who that was.
-    fn what_kept_from_arriving(&self, lost: &Quarantined) -> Option<&'static str> {
-        let since = lost.unknown_since;
-        // The cheap questions first: they are asked of each event, for each worker.
-        let is_swallowed = |worker: &str, event: &Event| {
+    /// A request of `caller` that never arrived: the network swallowed it, of which it can say so itself; or it died, or stood
+    /// still, between its note of the call and the call, or while it waited for what the network had swallowed.
+    fn what_kept_from_arriving(&self, caller: &str, lost: &Quarantined) -> Option<&'static str> {
+        let (since, stored) = (lost.unknown_since, self.stored(caller, lost.unknown_since));
+        let mut events = self.done.events.iter();
+        let swallowed = events.clone().find(|event| {
             event.what == What::CutOff(Part::Provider)
-                && event.is_about(worker)
-                && event.is_between(since - ON_ITS_WAY, self.stored(worker, since))
+                && event.is_about(caller)
+                && event.is_between(since - ON_ITS_WAY, stored)
+        });
+        let until = match swallowed {
+            Some(_) => stored,
+            None => self.until_there_is_a_database(caller, since, since + ON_ITS_WAY),
         };
-        let stopped = |worker: &str| {
-            let is_cut_off = self.done.events.iter().any(|event| is_swallowed(worker, event));
-            let until = match is_cut_off {
-                true => self.stored(worker, since),
-                false => self.until_there_is_a_database(worker, since, since + ON_ITS_WAY),
-            };
-            let is_it = |event: &&Event| {
-                event.what != What::CutOff(Part::Provider)
-                    && event.loses_answers(worker, since - ON_ITS_WAY, until)
-            };
-            self.done.events.iter().find(is_it)
-        };
-        let events = self.done.events.iter();
-        let swallowed = events.clone().find(|event| is_swallowed(&lost.by, event));
-        let reason = swallowed.or_else(|| self.done.workers().find_map(stopped));
+        let stopped = events.find(|event| {
+            event.what != What::CutOff(Part::Provider)
+                && event.loses_answers(caller, since - ON_ITS_WAY, until)
+        });
+        // Whoever is left alone says itself what came of its call.
+        let reason = swallowed.filter(|_| lost.by == caller).or(stopped);
         reason.map(|event| event.what.before_arrival())
     }
 

@@ -462,11 +462,13 @@ mod tests {
             from: DateTime::<Utc>::UNIX_EPOCH,
             until: DateTime::<Utc>::UNIX_EPOCH,
         };
-        let done = Done { events: vec![killed], ..Done::default() };
+        let mut done = Done { events: vec![killed], ..Done::default() };
+        done.said.note_writer("0a", "a");
         for id in IDS {
             let row = Row { generation: 0, state: QUARANTINED.into(), ..row(id) };
             let unknown_since = DateTime::<Utc>::UNIX_EPOCH;
-            let lost = Quarantined { connection_id: id, unknown_since, by: "b".into() };
+            let attempt = Some("0a".to_owned());
+            let lost = Quarantined { connection_id: id, unknown_since, by: "b".into(), attempt };
             let (found, counted) = judged(&row, Some(&lost), &done);
             let is_strict = kind_of(id).1 == STRICT;
             assert_eq!((found.lost.is_empty(), counted), (is_strict, [0, u64::from(is_strict)]));

@@ -1,19 +1,44 @@
-//! What workers say in their logs: how each job ended, for then its message was acknowledged; and of answers that are lost, or
-//! wait in a queue.
+//! What workers say in their logs: that a job begins, and how it ended, for then its message was acknowledged; whose call was
+//! written down; and of answers that are lost, or wait in a queue.
+
+use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use freshet_tests::binaries::Ended;
 use serde_json::Value;
 
 /// So much has to be logged for it.
-pub(crate) const FILTER: &str = "error,freshet_worker::job=debug,freshet_worker::parked=info";
+pub(crate) const FILTER: &str =
+    "error,freshet_worker::job=debug,freshet_worker::granting=debug,freshet_worker::parked=info";
 
 /// All that workers have said that have ended.
 #[derive(Debug, Default)]
 pub(crate) struct Said {
+    pub(crate) begun: Vec<Begun>,
     pub(crate) jobs: Vec<Job>,
+    /// Calls that spend a refresh token, in the order in which each worker had written them down.
+    pub(crate) written: Vec<Written>,
+    /// By the number of a call: whoever was about to write it down.
+    writers: HashMap<String, String>,
     pub(crate) quarantined: Vec<Quarantined>,
     pub(crate) parked: Parked,
+}
+
+/// The beginning of a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Begun {
+    pub(crate) connection_id: i64,
+    pub(crate) at: DateTime<Utc>,
+    pub(crate) by: String,
+    pub(crate) delivered: Delivered,
+}
+
+/// A call that stands in the database, and was not sent before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Written {
+    pub(crate) connection_id: i64,
+    pub(crate) at: DateTime<Utc>,
+    pub(crate) by: String,
 }
 
 /// The end of a job.
@@ -70,6 +95,8 @@ pub(crate) struct Quarantined {
     pub(crate) unknown_since: DateTime<Utc>,
     /// Who says so: whoever called, or whoever came after it.
     pub(crate) by: String,
+    /// The number under which that call was written down.
+    pub(crate) attempt: Option<String>,
 }
 
 /// Answers that a worker could not store before its end.
@@ -88,6 +115,17 @@ impl Said {
         }
     }
 
+    /// The worker that wrote this call down, or died before it had.
+    pub(crate) fn writer_of(&self, attempt: &str) -> Option<&str> {
+        self.writers.get(attempt).map(String::as_str)
+    }
+
+    /// What the harness itself knows of it, in a test.
+    #[cfg(test)]
+    pub(crate) fn note_writer(&mut self, attempt: &str, worker: &str) {
+        self.writers.insert(attempt.to_owned(), worker.to_owned());
+    }
+
     fn read(&mut self, caller: &str, line: &str) {
         // Whoever complains before it has a log does so in plain words.
         let Ok(line) = serde_json::from_str::<Value>(line) else { return };
@@ -96,16 +134,45 @@ impl Said {
         let outcome = line.get("outcome").and_then(Value::as_str);
         self.parked.stored += u64::from(message.starts_with(TAKEN_UP) && outcome == Some("refreshed"));
         self.quarantined.extend(quarantined(caller, message, &line));
+        if message == WRITING
+            && let Some(attempt) = line.get("attempt").and_then(Value::as_str)
+        {
+            self.writers.insert(attempt.to_owned(), caller.to_owned());
+        }
+        self.begun.extend(begun(caller, message, &line));
+        self.written.extend(written(caller, message, &line));
         self.jobs.extend(job(caller, message, &line));
     }
 }
 
 const PARKED: &str = "the database is away: the answer waits in its queue";
 const TAKEN_UP: &str = "a parked answer was taken up";
+const WRITING: &str = "writing a call down";
+const WRITTEN: &str = "call written down";
+const BEGINS: &str = "job begins";
+
+/// The connection that a job is about, and when it said this.
+fn of_job(line: &Value) -> Option<(i64, DateTime<Utc>)> {
+    let connection_id = line.get("span")?.get("connection_id")?.as_i64()?;
+    Some((connection_id, line.get("timestamp")?.as_str()?.parse().ok()?))
+}
+
+fn begun(caller: &str, message: &str, line: &Value) -> Option<Begun> {
+    let (connection_id, at) = of_job(line).filter(|_| message == BEGINS)?;
+    Some(Begun { connection_id, at, by: caller.to_owned(), delivered: delivered(line)? })
+}
+
+fn written(caller: &str, message: &str, line: &Value) -> Option<Written> {
+    let (connection_id, at) = of_job(line).filter(|_| message == WRITTEN)?;
+    Some(Written { connection_id, at, by: caller.to_owned() })
+}
+
+fn delivered(line: &Value) -> Option<Delivered> {
+    Some(if line.get("redelivered")?.as_bool()? { Delivered::Again } else { Delivered::First })
+}
 
 fn job(caller: &str, message: &str, line: &Value) -> Option<Job> {
-    let connection_id = line.get("span")?.get("connection_id")?.as_i64()?;
-    let at = line.get("timestamp")?.as_str()?.parse().ok()?;
+    let (connection_id, at) = of_job(line)?;
     Some(Job { connection_id, at, by: caller.to_owned(), end: end(message, line)? })
 }
 
@@ -132,8 +199,7 @@ fn nothing(line: &Value) -> Option<End> {
         "not_yet" => Found::NotYet,
         _ => Found::Other,
     };
-    let delivered = if line.get("redelivered")?.as_bool()? { Delivered::Again } else { Delivered::First };
-    Some(End::Nothing(found, delivered))
+    Some(End::Nothing(found, delivered(line)?))
 }
 
 fn quarantined(caller: &str, message: &str, line: &Value) -> Option<Quarantined> {
@@ -142,6 +208,7 @@ fn quarantined(caller: &str, message: &str, line: &Value) -> Option<Quarantined>
         connection_id: line.get("connection_id")?.as_i64()?,
         unknown_since: line.get("unknown_since")?.as_str()?.parse().ok()?,
         by: caller.to_owned(),
+        attempt: line.get("attempt").and_then(Value::as_str).map(str::to_owned),
     })
 }
 
@@ -204,11 +271,29 @@ mod tests {
 
     #[test]
     fn since_when_an_answer_is_lost_is_said_with_its_quarantine() {
-        let text = r#"{"level":"ERROR","message":"quarantined: the answer is lost","connection_id":8,"unknown_since":"2026-01-01T00:00:01.5Z"}"#;
+        let text = r#"{"level":"ERROR","message":"quarantined: the answer is lost","connection_id":8,"unknown_since":"2026-01-01T00:00:01.5Z","attempt":"0a"}"#;
         let unknown_since = "2026-01-01T00:00:01.5Z".parse().unwrap();
-        let expected = Quarantined { connection_id: 8, unknown_since, by: "worker-1".into() };
+        let attempt = Some("0a".to_owned());
+        let expected = Quarantined { connection_id: 8, unknown_since, by: "worker-1".into(), attempt };
+        let unnumbered = Quarantined { attempt: None, ..expected.clone() };
         assert_eq!(heard(&[text.to_owned()]).quarantined, [expected]);
+        assert_eq!(heard(&[text.replace(r#","attempt":"0a""#, "")]).quarantined, [unnumbered]);
         assert_eq!(heard(&[text.replace("quarantined: ", "")]).quarantined, []);
+    }
+
+    #[test]
+    fn a_job_says_that_it_begins_and_whose_call_is_written_down() {
+        let at = "2026-01-01T00:00:01.5Z".parse().unwrap();
+        for (redelivered, delivered) in [(false, Delivered::First), (true, Delivered::Again)] {
+            let said = heard(&[line("job begins", &format!(r#""redelivered":{redelivered},"#))]);
+            assert_eq!(said.begun, [Begun { connection_id: 7, at, by: "worker-1".into(), delivered }]);
+            assert_eq!(said.jobs, [], "it has not ended");
+        }
+        let said = heard(&[line("writing a call down", r#""attempt":"0a","#)]);
+        assert_eq!((said.writer_of("0a"), said.writer_of("0b")), (Some("worker-1"), None));
+        assert_eq!(said.written, [], "it may die before");
+        let said = heard(&[line("call written down", r#""attempt":"0a","#)]);
+        assert_eq!(said.written, [Written { connection_id: 7, at, by: "worker-1".into() }]);
     }
 
     #[test]

@@ -94,6 +94,12 @@ impl<'a> Subject<'a> {
         loaded.into_iter().chain(self.sent.attempt).map(str::to_owned).collect()
     }
 
+    /// The number of the call of which nobody knows what it did: the one that was open when the row was loaded, or ours.
+    fn unknown_attempt(&self) -> Option<&str> {
+        let open = self.connection.filter(|connection| connection.unknown_since().is_some());
+        open.and_then(|connection| connection.attempt_id.as_deref()).or(self.sent.attempt)
+    }
+
     /// The provider itself said what is wrong.
     pub(crate) fn answered(self, provider: &'a Provider) -> Self {
         Self { answered_at: Some(provider.revision()), ..self }
@@ -147,7 +153,8 @@ pub(crate) async fn failed(
             }
         };
         let unknown_since = subject.history.unknown_since.map(tracing::field::display);
-        tracing::error!(connection_id = subject.connection_id.0, unknown_since, "{what_to_do}");
+        let attempt = subject.unknown_attempt();
+        tracing::error!(connection_id = subject.connection_id.0, unknown_since, attempt, "{what_to_do}");
     }
     let state = match (subject.kept, decision.state) {
         (Some(kept), _) => kept,

@@ -209,9 +209,14 @@ async fn begin(
 
 /// Fails closed: what is not written down is not sent. A database whose reply was lost is asked again, which changes nothing.
 async fn journal(refresher: &Refresher, attempt: &Attempt) -> Result<(), NoGrant> {
+    // Before it is: whoever dies right after has said whose call it is.
+    tracing::debug!(attempt = attempt.id, "writing a call down");
     let begun = until_answered(refresher, DATABASE_PATIENCE, || refresher.store.begin_attempt(attempt)).await;
     match begun {
-        Ok(true) => Ok(()),
+        Ok(true) => {
+            tracing::debug!(attempt = attempt.id, "call written down");
+            Ok(())
+        }
         Ok(false) => Err(NoGrant::Overtaken),
         Err(error) => Err(NoGrant::Unavailable(error)),
     }

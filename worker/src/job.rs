@@ -56,6 +56,7 @@ async fn handle_in_span(
     let (message, outcome) = match RefreshMessage::decode(&delivery.body) {
         Ok(message) => {
             span.name(&message);
+            tracing::debug!(redelivered = delivery.redelivered, "job begins");
             let outcome = outcome(refresher, &message, delivery.redelivered, shutdown).await;
             (Some(message), outcome)
         }

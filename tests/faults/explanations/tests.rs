@@ -79,8 +79,18 @@ fn lost(calls: &[LedgerEntry], quarantined: Option<&Quarantined>, done: &Done) -
     with(done, |reasons| reasons.of_quarantine(quarantined, Past { calls, jobs: &[] }))
 }
 
+/// The number of a call.
+const ATTEMPT: &str = "0a";
+
 fn unknown_since(since: f64, by: &str) -> Quarantined {
-    Quarantined { connection_id: ID, unknown_since: at(since), by: by.into() }
+    Quarantined { connection_id: ID, unknown_since: at(since), by: by.into(), attempt: Some(ATTEMPT.into()) }
+}
+
+/// The same where this worker had written the call down.
+fn done_of(writer: &str, events: &[Event]) -> Done {
+    let mut done = done(events);
+    done.said.note_writer(ATTEMPT, writer);
+    done
 }
 
 const DATABASE: What = What::CutOff(Part::Database);
@@ -164,11 +174,21 @@ fn a_call_after_the_token_was_stored_is_made_by_none_but_who_looked_before() {
 }
 
 #[test]
-fn whoever_stands_still_with_rows_in_its_hands_lets_others_give_a_token_up() {
+fn whoever_stands_still_holds_its_rows_until_the_database_has_ended_its_session_and_no_longer() {
+    let calls = [call("a", 100.0), call("b", 200.0)];
+    let explained = |from, when| {
+        second(
+            &calls,
+            &[],
+            &done(&[of_worker(What::WorkerStoodStill, "c", [from, 190.0]), killed("a", when)]),
+        )
+    };
+    assert_eq!(explained(98.0, 110.5), Ok("worker killed"), "it waited for the row with its answer");
+    assert!(explained(98.0, 111.5).is_err(), "the row was there by then, however long that one stands still");
+    assert!(explained(80.0, 108.0).is_err(), "it was there all the time");
+    // Shorter than anybody waits before it gives a token up.
     let calls = [call("a", 100.0), call("a", 125.0)];
-    let stood_still = |until| done(&[of_worker(What::WorkerStoodStill, "b", [95.0, until])]);
-    assert_eq!(second(&calls, &[], &stood_still(123.0)), Ok("worker stood still"));
-    assert!(second(&calls, &[], &stood_still(115.0)).is_err(), "the row was there before it was given up");
+    assert!(second(&calls, &[], &done(&[of_worker(What::WorkerStoodStill, "b", [95.0, 123.0])])).is_err());
 }
 
 #[test]
@@ -249,7 +269,7 @@ fn a_request_that_was_held_up_was_sent_before_the_other_one_arrived() {
 fn a_lost_answer_needs_what_hit_its_caller_before_it_was_stored() {
     let calls = [call("a", 100.0)];
     let since = unknown_since(100.0, "b");
-    let judged = |events: &[Event]| lost(&calls, Some(&since), &done(events));
+    let judged = |events: &[Event]| lost(&calls, Some(&since), &done_of("a", events));
     assert_eq!(judged(&[killed("a", 101.0)]), Ok("worker killed"));
     assert!(judged(&[killed("b", 101.0)]).is_err(), "somebody else was killed");
     assert!(judged(&[killed("a", 108.0)]).is_err(), "it was stored by then");
@@ -258,28 +278,52 @@ fn a_lost_answer_needs_what_hit_its_caller_before_it_was_stored() {
     let away = of_all(What::DatabaseAway, [101.0, 120.0]);
     assert!(judged(std::slice::from_ref(&away)).is_err(), "nobody was killed");
     assert_eq!(judged(&[away, killed("a", 119.0)]), Ok("worker killed"));
-    let none = done(&[killed("a", 101.0)]);
+    let none = done_of("a", &[killed("a", 101.0)]);
     assert!(lost(&calls, None, &none).unwrap_err().contains("no worker has said"));
     let twice = [call("a", 100.0), call("a", 100.0)];
     assert!(lost(&twice, Some(&since), &none).is_err());
+    // Of another one's call nothing follows for this one, and a call of which nobody speaks has no reason.
+    assert!(lost(&calls, Some(&since), &done_of("c", &[killed("a", 101.0)])).is_err());
+    assert!(lost(&calls, Some(&since), &done(&[killed("a", 101.0)])).unwrap_err().contains("of nobody"));
+    let unnumbered = Quarantined { attempt: None, ..since.clone() };
+    assert!(lost(&calls, Some(&unnumbered), &none).unwrap_err().contains("of nobody"));
 }
 
 #[test]
 fn a_call_that_never_arrived_was_not_sent_or_swallowed() {
-    let since = unknown_since(100.0, "b");
-    let judged = |events: &[Event]| lost(&[], Some(&since), &done(events));
+    let by = |by: &str, events: &[Event]| lost(&[], Some(&unknown_since(100.0, by)), &done_of("a", events));
+    let judged = |events: &[Event]| by("b", events);
     assert_eq!(judged(&[killed("a", 101.0)]), Ok("never arrived: worker killed"));
     assert!(judged(&[killed("a", 103.0)]).is_err(), "it was sent by then");
     let still = of_worker(What::WorkerStoodStill, "a", [100.0, 130.0]);
     assert_eq!(judged(&[still]), Ok("never arrived: worker stood still"));
-    // Who calls without an answer says so itself.
+    // Who calls without an answer says so itself, unless it dies while it waits.
     let cut = |who: &str| of_worker(PROVIDER, who, [99.0, 104.0]);
-    assert_eq!(judged(&[cut("b")]), Ok("never arrived: provider cut off"));
+    assert_eq!(by("a", &[cut("a")]), Ok("never arrived: provider cut off"));
     assert!(judged(&[cut("a")]).is_err());
     assert_eq!(judged(&[cut("a"), killed("a", 106.0)]), Ok("never arrived: worker killed"));
     let away = of_worker(DATABASE, "a", [101.0, 111.0]);
     assert_eq!(judged(&[away, killed("a", 110.0)]), Ok("never arrived: worker killed"));
     assert!(judged(&[event(What::ProducerStoodStill, Whom::Producer("p".into()), [99.0, 101.0])]).is_err());
+}
+
+/// In a long run somebody is always killed.
+#[test]
+fn a_call_that_never_arrived_is_explained_by_what_hit_the_worker_that_had_written_it_down_and_by_nothing_else()
+ {
+    let of_others: Vec<Event> = ["b", "c", ""]
+        .into_iter()
+        .flat_map(|who| {
+            let still = of_worker(What::WorkerStoodStill, who, [99.0, 130.0]);
+            [killed(who, 100.5), still, of_worker(PROVIDER, who, [99.0, 104.0])]
+        })
+        .collect();
+    for by in ["a", "b"] {
+        let since = unknown_since(100.0, by);
+        assert!(lost(&[], Some(&since), &done_of("a", &of_others)).is_err(), "a journals and drops the job");
+        assert!(lost(&[], Some(&since), &done_of("c", &of_others)).is_ok());
+        assert!(lost(&[], Some(&since), &done(&of_others)).is_err(), "nobody knows whose it was");
+    }
 }
 
 #[test]
@@ -374,16 +418,21 @@ fn the_second_of_two_messages_was_published_before_the_token_was_stored() {
     let doubled = |id, found, from| {
         let again = Job { connection_id: id, ..again(found, "b", 200.0) };
         let away = event(What::ProducerStoodStill, Whom::Producer("p".into()), [from, from + 1.0]);
-        came(&again, &calls, &[], &done(&[away]))
+        came(&again, &calls, &[], &done(&[away, of_worker(BROKER, "c", [195.0, 196.0])]))
     };
     assert_eq!(doubled(ID, Found::Newer, 50.0), Ok("producer stood still"));
     assert!(doubled(ID, Found::Newer, 110.0).is_err());
-    let away = done(&[of_all(What::BrokerAway, [105.0, 111.0])]);
+    let away = done(&[of_all(What::BrokerAway, [105.0, 111.0]), killed("c", 195.0)]);
     let newer = again(Found::Newer, "b", 200.0);
     assert_eq!(came(&newer, &calls, &[], &away), Ok("broker away"));
     assert!(came(&newer, &calls, &[job("a", 101.0, End::Stored)], &away).is_err());
     assert_eq!(doubled(ID, Found::NotYet, 110.0), Ok("producer stood still"));
     assert!(doubled(0, Found::Newer, 50.0).is_err(), "nobody has added it");
+    // It is one of two, but nobody had it before.
+    let away = event(What::ProducerStoodStill, Whom::Producer("p".into()), [50.0, 51.0]);
+    for events in [vec![away.clone()], vec![away, killed("c", 190.0)]] {
+        assert!(came(&newer, &calls, &[], &done(&events)).is_err(), "{events:?}");
+    }
 }
 
 /// It ran from the tenth second on, and had ended when somebody looked in the 401st.

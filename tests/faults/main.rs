@@ -6,6 +6,7 @@ mod arguments;
 mod company;
 mod dead_letters;
 mod deeds;
+mod ends;
 mod events;
 mod explanations;
 mod mischief;

@@ -11,12 +11,11 @@ use freshet_tests::model_provider::{Did, LedgerEntry, ModelProvider};
 use freshet_tests::waiting::eventually;
 
 use crate::arguments::Arguments;
-use crate::events::Event;
+use crate::ends;
 use crate::explanations::{Past, Reasons};
 use crate::mischief::Done;
-use crate::said::{self, Delivered, End, Job, Quarantined};
+use crate::said::{self, Delivered, End, Job, Quarantined, Written};
 use crate::stage::{LENIENT, Messages, REPEATABLE, STRICT, Stage, account_of, kind_of};
-use crate::troupe;
 
 /// What was found, kind by kind; the first few of each by name.
 #[derive(Debug, Default)]
@@ -30,6 +29,8 @@ pub(crate) struct Verdict {
     /// From when the provider answers to when the worker says that row and cache have it, as [`window`] measures it. Who dies
     /// before the row loses the answer.
     pub(crate) windows: Vec<Duration>,
+    /// The same from when such a call has been written down: who dies in between loses the answer.
+    pub(crate) whole_windows: Vec<Duration>,
     /// Processes that did not end in good order, because there was no database meanwhile.
     pub(crate) excused_ends: u64,
     /// Strict connections whose answer is lost, by what explains that.
@@ -69,6 +70,7 @@ struct Pasts<'a> {
     /// By kind of connection, then by account.
     calls: Vec<HashMap<String, Vec<LedgerEntry>>>,
     jobs: HashMap<i64, Vec<&'a Job>>,
+    written: HashMap<i64, Vec<&'a Written>>,
     quarantined: HashMap<i64, &'a Quarantined>,
 }
 
@@ -84,6 +86,9 @@ impl<'a> Pasts<'a> {
         }
         for job in &done.said.jobs {
             pasts.jobs.entry(job.connection_id).or_default().push(job);
+        }
+        for written in &done.said.written {
+            pasts.written.entry(written.connection_id).or_default().push(written);
         }
         // Each worker was heard of at its own end.
         pasts.jobs.values_mut().for_each(|jobs| jobs.sort_by_key(|job| job.at));
@@ -124,6 +129,8 @@ pub(crate) async fn judge(stage: &Stage, done: &Done, arguments: &Arguments) -> 
         let past = pasts.of(row.id);
         judge_calls(&row, past, &reasons, &mut verdict, &mut found);
         verdict.windows.extend(window(past, answered_after));
+        let written = pasts.written.get(&row.id).map_or(&[][..], Vec::as_slice);
+        verdict.whole_windows.extend(whole_window(past, written));
         judge_row(&row, pasts.quarantined.get(&row.id).copied(), past, &reasons, &mut verdict, &mut found);
         if row.generation > 0 && !is_what_the_provider_gave(&row, &stage.models, past) {
             found.lost.push(format!("{}: what is stored is not what the provider gave last", who(&row)));
@@ -133,7 +140,7 @@ pub(crate) async fn judge(stage: &Stage, done: &Done, arguments: &Arguments) -> 
     }
     let counting = "the broker counts its messages";
     let leftover = leftover(eventually(counting, COUNTED_WITHIN, async || stage.messages().await).await);
-    let bad_ends = bad_ends(&reasons, &mut verdict);
+    let bad_ends = ends::bad_ends(&reasons, &mut verdict.excused_ends);
     let gave_up = done.gave_up.iter().filter_map(|gone| reasons.of_giving_up(gone).err()).collect();
     verdict.violations = vec![
         ("lost", found.lost),
@@ -148,6 +155,7 @@ pub(crate) async fn judge(stage: &Stage, done: &Done, arguments: &Arguments) -> 
         ("dead letter lost", done.lost_dead_letters.clone()),
         ("dead letters may be lost", unsafe_dead_letters(stage).await?),
         ("process did not end well", bad_ends),
+        ("job begun and dropped at SIGTERM", ends::dropped(done)),
         ("gave up without reason", gave_up),
         (
             "resumed late",
@@ -298,33 +306,25 @@ fn in_cache(row: &Row, cached: Option<&str>) -> Cached {
 /// window in which a kill loses the answer: the provider's own work, the way back, and the cache are part of it. `None` where
 /// something was wrong with the call.
 fn window(past: Past<'_>, answered_after: TimeDelta) -> Option<Duration> {
-    let stored = past.jobs.iter().rfind(|job| job.end == End::Stored)?.at;
-    let call = past.calls.iter().rfind(|call| call.arrived_at <= stored)?;
+    let (stored, call) = granted(past)?;
+    (stored.at - call.arrived_at - answered_after).to_std().ok()
+}
+
+/// From when the database had taken in that the call is made, as its worker says right after, to the same end.
+fn whole_window(past: Past<'_>, written: &[&Written]) -> Option<Duration> {
+    let (stored, call) = granted(past)?;
+    // By one clock: the request arrives after its worker has said that it is written down.
+    let is_its_own = |written: &&&Written| written.by == stored.by && written.at <= call.arrived_at;
+    let written = written.iter().filter(is_its_own).map(|written| written.at).max()?;
+    (stored.at - written).to_std().ok()
+}
+
+/// What was stored last, and the call that was granted for it.
+fn granted<'a>(past: Past<'a>) -> Option<(&'a Job, &'a LedgerEntry)> {
+    let stored = past.jobs.iter().copied().rfind(|job| job.end == End::Stored)?;
+    let call = past.calls.iter().rfind(|call| call.arrived_at <= stored.at)?;
     let is_granted = matches!(call.did, Did::Granted { .. }) && call.fault.is_none();
-    is_granted.then(|| (stored - call.arrived_at - answered_after).to_std().ok())?
-}
-
-/// A pool may hold connections for so long that broke with whoever was away before, for a person who looks for the reason.
-const BEFORE: TimeDelta = TimeDelta::seconds(30);
-
-/// Those that nothing excuses: a process may give back what it had begun where there is no database.
-fn bad_ends(reasons: &Reasons<'_>, verdict: &mut Verdict) -> Vec<String> {
-    let mut bad = Vec::new();
-    for end in &reasons.done.ends {
-        let Some(wrong) = &end.wrong else { continue };
-        if is_excused(end, &reasons.done.events) {
-            verdict.excused_ends += 1;
-        } else {
-            let meanwhile = reasons.chronicle(end.asked - BEFORE, end.ended);
-            bad.push(format!("{}: {} (asked at {}){meanwhile}", end.who, wrong.what, end.asked));
-        }
-    }
-    bad
-}
-
-fn is_excused(end: &troupe::End, events: &[Event]) -> bool {
-    let is_giving_back = end.wrong.as_ref().is_some_and(|wrong| wrong.is_giving_back);
-    is_giving_back && events.iter().any(|event| event.is_without_database(&end.who, end.asked, end.ended))
+    is_granted.then_some((stored, call))
 }
 
 /// How late is too late, of a hundred times the broker comes back once.
@@ -382,8 +382,7 @@ mod tests {
     use chrono::{DateTime, Utc};
     use freshet_tests::model_provider::{Rotation, Sent, Settings};
 
-    use crate::events::{What, Whom};
-    use crate::network::Part;
+    use crate::events::{Event, What, Whom};
 
     use super::*;
 
@@ -513,10 +512,9 @@ mod tests {
         assert!(matches!(&unknown[..], [one] if one.contains("q has no count")));
     }
 
-    #[test]
-    fn a_refresh_token_is_good_that_was_given_and_not_shown_since() {
-        let call = |presented, did| LedgerEntry {
-            arrived_at: DateTime::<Utc>::UNIX_EPOCH,
+    fn ledger_entry(presented: u64, did: Did) -> LedgerEntry {
+        LedgerEntry {
+            arrived_at: START,
             at_once: 1,
             account: None,
             caller: None,
@@ -526,7 +524,12 @@ mod tests {
             did,
             fault: None,
             sent: Sent::Pending,
-        };
+        }
+    }
+
+    #[test]
+    fn a_refresh_token_is_good_that_was_given_and_not_shown_since() {
+        let call = ledger_entry;
         let granted = |token| Did::Granted { access_token: 1, refresh_token: Some(token) };
         // The first one is shown twice, and there are two good ones.
         let calls = [call(1, granted(2)), call(1, granted(3)), call(2, Did::NotAsked)];
@@ -537,28 +540,30 @@ mod tests {
         assert_eq!(good, [3]);
     }
 
+    const START: DateTime<Utc> = DateTime::<Utc>::UNIX_EPOCH;
+
+    fn at(second: i64) -> DateTime<Utc> {
+        START + TimeDelta::seconds(second)
+    }
+
+    fn job(by: &str, said: i64, end: End) -> Job {
+        Job { connection_id: 7, at: at(said), by: by.into(), end }
+    }
+
     #[test]
-    fn only_what_is_given_back_while_there_is_no_database_is_excused() {
-        let asked = DateTime::<Utc>::UNIX_EPOCH;
-        let second = TimeDelta::seconds(1);
-        let end = |is_giving_back| troupe::End {
-            who: "a".into(),
-            asked,
-            ended: asked + second,
-            wrong: Some(troupe::Wrong { what: "it".into(), is_giving_back }),
-        };
-        let event = |what, who: &str, from| {
-            let (from, whom) = (asked + second * from, Whom::Worker(who.into()));
-            [Event { what, whom, from, until: from + second }]
-        };
-        let away = What::CutOff(Part::Database);
-        assert!(
-            is_excused(&end(true), &event(away, "a", 0)) && is_excused(&end(true), &event(away, "a", -1))
-        );
-        assert!(!is_excused(&end(false), &event(away, "a", 0)), "a panic, or whatever it was");
-        assert!(!is_excused(&end(true), &event(away, "b", 0)), "somebody else had no database");
-        assert!(!is_excused(&end(true), &event(away, "a", 2)), "it went away after");
-        assert!(!is_excused(&end(true), &event(away, "a", -3)), "it was back before");
-        assert!(!is_excused(&end(true), &event(What::Slow(Part::Database), "a", 0)), "it was there");
+    fn the_whole_window_begins_where_the_worker_that_stored_had_written_its_call_down() {
+        let granted = Did::Granted { access_token: 1, refresh_token: Some(2) };
+        let calls = [LedgerEntry { arrived_at: at(10), ..ledger_entry(1, granted) }];
+        let stored = job("a", 12, End::Stored);
+        let past = Past { calls: &calls, jobs: &[&stored] };
+        let written = |by: &str, second| Written { connection_id: 7, at: at(second), by: by.into() };
+        let (earlier, own, later, others) =
+            (written("a", 5), written("a", 9), written("a", 11), written("b", 10));
+        let whole = |written: &[&Written]| whole_window(past, written);
+        assert_eq!(whole(&[&earlier, &own, &later, &others]), Some(Duration::from_secs(3)));
+        assert_eq!(window(past, TimeDelta::seconds(1)), Some(Duration::from_secs(1)));
+        assert_eq!((whole(&[&others]), whole(&[])), (None, None), "nothing was spent, or nobody has said so");
+        let failed = [LedgerEntry { fault: Some("status 503"), ..calls[0].clone() }];
+        assert_eq!(whole_window(Past { calls: &failed, ..past }, &[&own]), None);
     }
 }

@@ -6,6 +6,7 @@ use crate::arguments::Arguments;
 use crate::dead_letters;
 use crate::mischief::Done;
 use crate::oracle::{Verdict, quantiles};
+use crate::said::Delivered;
 
 /// How many of a kind are named.
 const NAMED: usize = 5;
@@ -60,10 +61,19 @@ pub(crate) fn print(arguments: &Arguments, done: &Done, verdict: &Verdict, took:
     for (reason, count) in &verdict.came_again {
         line(&format!("ended, came again: {reason}"), count.to_string());
     }
-    let names = ["p50", "p99", "longest"].into_iter();
-    for (name, time) in names.zip(quantiles(&verdict.windows).into_iter().flatten()) {
-        line(&format!("answer to 'refreshed' said, {name}"), format!("{:.1} ms", time.as_secs_f64() * 1e3));
+    let windows = [
+        ("answer to 'refreshed' said", &verdict.windows),
+        ("written down to 'refreshed'", &verdict.whole_windows),
+    ];
+    for (what, times) in windows {
+        for (name, time) in ["p50", "p99", "longest"].into_iter().zip(quantiles(times).into_iter().flatten())
+        {
+            line(&format!("{what}, {name}"), format!("{:.1} ms", time.as_secs_f64() * 1e3));
+        }
     }
+    let again = done.said.begun.iter().filter(|begun| begun.delivered == Delivered::Again).count();
+    line("jobs begun", done.said.begun.len().to_string());
+    line("of them redelivered", again.to_string());
     line("answers parked", done.said.parked.all.to_string());
     line("of them stored", done.said.parked.stored.to_string());
     line("ends without a database, excused", verdict.excused_ends.to_string());

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
+use freshet_shared::configuration::Configuration;
 use freshet_tests::binaries::{Binary, Ended, Process, TestFolder};
 use freshet_tests::fleet::now;
 use freshet_tests::model_provider::CALLER_HEADER;
@@ -15,8 +16,10 @@ use crate::proxy::Mode;
 use crate::said::Said;
 use crate::stage::Stage;
 
-/// Longer than the workers' own grace period.
-const GRACE: Duration = Duration::from_secs(40);
+/// Longer than any process may take for its end, so that it can be seen which one takes too long.
+const GRACE: Duration = Duration::from_secs(60);
+/// What a signal and an exit take on a busy machine.
+const NOTICED: Duration = Duration::from_secs(2);
 
 const NO_PLACE: &str = "there is no such place";
 
@@ -39,6 +42,8 @@ pub(crate) struct Troupe {
     /// Of each place.
     networks: Vec<Network>,
     started: u32,
+    /// From SIGTERM to the end, as the product has it for this configuration.
+    longest_stop: Duration,
     /// By those that have ended.
     pub(crate) said: Said,
 }
@@ -58,9 +63,18 @@ pub(crate) struct End {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Wrong {
     pub(crate) what: String,
-    /// Whether it is what is left to a process that has no database: it gives back what it cannot write down. A panic, another
-    /// exit code and a process that does not end are none of it.
-    pub(crate) is_giving_back: bool,
+    pub(crate) kind: Kind,
+}
+
+/// Two of these are what is left to a process that has no database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// It gave back in time what it could not write down.
+    GivenBack,
+    /// Its jobs were not at their end in time.
+    GraceOver,
+    /// A panic, another exit code, or an end that took too long.
+    Other,
 }
 
 /// A process that ended by itself.
@@ -101,6 +115,7 @@ impl Troupe {
             members: Vec::new(),
             networks: Vec::new(),
             started: 0,
+            longest_stop: longest_stop(name, &stage.environment)?,
             said: Said::default(),
         };
         for place in 0..number {
@@ -226,25 +241,46 @@ impl Troupe {
         let result = member.process.terminate(GRACE).await;
         let ended = now();
         let wrong = match result {
-            Err(error) => Some(Wrong { what: format!("{error:#}"), is_giving_back: false }),
-            Ok(ended) => {
-                self.said.hear(&caller, &ended);
-                wrong_with(&ended)
+            Err(error) => Some(Wrong { what: format!("{error:#}"), kind: Kind::Other }),
+            Ok(end) => {
+                self.said.hear(&caller, &end);
+                let took = (ended - asked).to_std().unwrap_or_default();
+                too_late(took, self.longest_stop).or_else(|| wrong_with(&end))
             }
         };
         End { who: caller, asked, ended, wrong }
     }
 }
 
+/// How long a process of this name may take from SIGTERM to its end.
+fn longest_stop(name: &str, environment: &HashMap<String, String>) -> Result<Duration> {
+    let configuration = Configuration::load(None, environment)?;
+    Ok(match name {
+        "worker" => freshet_worker::app::longest_stop(&configuration),
+        _ => freshet_producer::app::longest_stop(&configuration),
+    })
+}
+
+/// Whoever kills a process later than the product says cuts nothing off, whatever was away meanwhile.
+fn too_late(took: Duration, longest: Duration) -> Option<Wrong> {
+    let what = format!(
+        "its end took {:.1} s, and {:.1} s is the longest",
+        took.as_secs_f64(),
+        longest.as_secs_f64()
+    );
+    (took > longest + NOTICED).then_some(Wrong { what, kind: Kind::Other })
+}
+
 fn wrong_with(ended: &Ended) -> Option<Wrong> {
-    let wrong = |what: &str, is_giving_back| Some(Wrong { what: what.to_owned(), is_giving_back });
+    let wrong = |what: &str, kind| Some(Wrong { what: what.to_owned(), kind });
     if let Some(line) = said(ended, PANICKED) {
-        return wrong(line, false);
+        return wrong(line, Kind::Other);
     }
     match (ended.code, said(ended, GRACE_OVER), said(ended, GIVEN_BACK)) {
-        (Some(0 | 1), Some(line), _) | (Some(0), _, Some(line)) => wrong(line, true),
+        (Some(0 | 1), Some(line), _) => wrong(line, Kind::GraceOver),
+        (Some(0), _, Some(line)) => wrong(line, Kind::GivenBack),
         (Some(0), None, None) => None,
-        (code, ..) => wrong(&format!("exit code {code:?}, {}", last_error(ended)), false),
+        (code, ..) => wrong(&format!("exit code {code:?}, {}", last_error(ended)), Kind::Other),
     }
 }
 
@@ -283,20 +319,32 @@ mod tests {
 
     #[test]
     fn only_giving_back_what_was_begun_can_be_excused() {
-        let wrong = |code, stderr: &str| wrong_with(&ended(code, stderr)).map(|wrong| wrong.is_giving_back);
+        let wrong = |code, stderr: &str| wrong_with(&ended(code, stderr)).map(|wrong| wrong.kind);
         assert_eq!(wrong(Some(0), "all is well"), None);
         let (over, given_back) =
             ("grace period over; messages come again", "message goes back to its queue: x");
-        assert_eq!(wrong(Some(1), over), Some(true));
-        assert_eq!(wrong(Some(0), given_back), Some(true));
-        assert_eq!(wrong(Some(1), given_back), Some(false), "not by the grace");
-        assert_eq!(wrong(Some(1), "error: no"), Some(false));
-        assert_eq!(wrong(Some(78), over), Some(false));
-        assert_eq!(wrong(None, over), Some(false));
+        assert_eq!(wrong(Some(1), over), Some(Kind::GraceOver));
+        assert_eq!(wrong(Some(0), over), Some(Kind::GraceOver));
+        assert_eq!(wrong(Some(0), given_back), Some(Kind::GivenBack));
+        assert_eq!(wrong(Some(1), given_back), Some(Kind::Other), "not by the grace");
+        assert_eq!(wrong(Some(1), "error: no"), Some(Kind::Other));
+        assert_eq!(wrong(Some(78), over), Some(Kind::Other));
+        assert_eq!(wrong(None, over), Some(Kind::Other));
         for code in [0, 1] {
             let panicked = format!("panicked: as it stands in the program\n{over}\n{given_back}");
-            assert_eq!(wrong(Some(code), &panicked), Some(false));
+            assert_eq!(wrong(Some(code), &panicked), Some(Kind::Other));
         }
+    }
+
+    #[test]
+    fn an_end_takes_no_longer_than_the_product_says_of_itself() {
+        let worker = longest_stop("worker", &HashMap::new()).unwrap();
+        let another = [("FRESHET_WORKER__SHUTDOWN_GRACE".to_owned(), "5s".to_owned())].into();
+        assert_eq!(worker - longest_stop("worker", &another).unwrap(), Duration::from_secs(20));
+        assert!(longest_stop("producer", &another).unwrap() < GRACE && worker + NOTICED < GRACE);
+        assert_eq!(too_late(worker + NOTICED, worker), None);
+        let late = too_late(worker + NOTICED + Duration::from_millis(1), worker).unwrap();
+        assert_eq!(late.kind, Kind::Other, "nothing excuses that");
     }
 
     #[test]

@@ -191,6 +191,7 @@ impl Parts {
             waiting: NonZeroU32::new(2).unwrap_or(NonZeroU32::MIN),
             breaker,
             longest_spread: TimeDelta::minutes(5),
+            longest_call: CALL_TIMEOUT,
         };
         let line = self.line(&host);
         let gate = Gate {

@@ -332,6 +332,7 @@ fn permits(
         breaker: configuration.breaker.policy(longest)?,
         // `retry.policy` has refused what does not fit.
         longest_spread: TimeDelta::from_std(longest).unwrap_or(TimeDelta::MAX),
+        longest_call: configuration.call.timeout,
     };
     Ok(Permits::new(rate_limiter, clock, randomness, settings))
 }

@@ -52,6 +52,8 @@ pub struct PermitSettings {
     pub breaker: BreakerPolicy,
     /// Over how long deferred jobs are spread at most, after the first of them may come back.
     pub longest_spread: TimeDelta,
+    /// How long a call takes at most, as far as the next ones go by it: what took longer stood still with its process.
+    pub longest_call: Duration,
 }
 
 /// Gives permits. One for the whole process.

@@ -103,6 +103,7 @@ impl Bench {
                     workers: NonZeroU32::MIN,
                     breaker: BreakerPolicy::new(0.5, 10, seconds(60), seconds(30), seconds(300)).unwrap(),
                     longest_spread: TimeDelta::minutes(5),
+                    longest_call: seconds(15),
                 },
             ),
             events: events.clone(),

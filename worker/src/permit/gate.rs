@@ -20,6 +20,7 @@ pub(super) struct Gate {
     breaker: Mutex<Breaker>,
     queue_for_slots: Mutex<Backlog>,
     call_takes: Mutex<Option<Duration>>,
+    longest_call: Duration,
     /// When the job comes back that is to be the next probe.
     next_probe: Mutex<Option<DateTime<Utc>>>,
 }
@@ -42,6 +43,7 @@ impl Gate {
             breaker: Mutex::new(Breaker::new(settings.breaker)),
             queue_for_slots: Mutex::default(),
             call_takes: Mutex::default(),
+            longest_call: settings.longest_call,
             next_probe: Mutex::default(),
         }
     }
@@ -77,6 +79,7 @@ impl Gate {
 
     /// A call took so long.
     pub(super) fn call_took(&self, elapsed: Duration) {
+        let elapsed = elapsed.min(self.longest_call);
         let mut takes = lock(&self.call_takes);
         // The older, the less it counts: half as much after five more.
         *takes = Some(takes.map_or(elapsed, |takes| (takes * 7 + elapsed) / 8));

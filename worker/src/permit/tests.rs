@@ -32,6 +32,7 @@ const OPEN_FOR: Duration = Duration::from_secs(30);
 /// Jobs that may wait at once.
 const WAITING: u32 = 30;
 const LONGEST: Duration = Duration::from_secs(300);
+const LONGEST_CALL: Duration = Duration::from_secs(15);
 
 struct Bench {
     permits: Arc<Permits>,
@@ -51,6 +52,7 @@ impl Bench {
             waiting: NonZeroU32::new(WAITING).unwrap(),
             breaker: BreakerPolicy::new(0.5, 4, Duration::from_secs(60), OPEN_FOR, LONGEST).unwrap(),
             longest_spread: TimeDelta::from_std(LONGEST).unwrap(),
+            longest_call: LONGEST_CALL,
         };
         let limiter = Arc::new(InProcessRateLimiter::new(clock.clone()));
         let permits = permits(&limiter, &clock, settings);
@@ -346,6 +348,19 @@ async fn jobs_that_found_no_slot_come_back_at_different_times() {
     let untils: BTreeSet<_> = outcomes.into_iter().map(|outcome| outcome.err().unwrap().until).collect();
     assert_eq!(untils.len(), 20);
     assert!(*untils.last().unwrap() - *untils.first().unwrap() > seconds(8), "two in a second");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_stood_still_with_its_process_puts_no_other_off_for_as_long() {
+    let bench = Bench::new(1, None, 1);
+    let permit = bench.acquire().await.ok().unwrap();
+    sleep(Duration::from_secs(600)).await;
+    permit.succeeded();
+    let _permit = bench.acquire().await.ok().unwrap();
+    for _ in 0..3 {
+        let wait = bench.deferred(DeferralReason::Concurrency).await;
+        assert!(wait < seconds(50), "{wait}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

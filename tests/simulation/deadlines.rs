@@ -11,10 +11,11 @@
 //! a stored token or with another fault: that one thing follows the other without a gap is what this shows.
 //!
 //! What is known to strike one connection excuses no other: a call that fails, a message that is lost or comes twice, a
-//! statement for one row, a reconnect, a job that is put off. But the end or the standstill of a process or of one job, a
-//! command of the cache, a round trip or a scan that fails, and a breaker that may be open excuse all, for whoever else waits
-//! for them is not followed up. So in a storm little is judged, and a defect that shows in storms alone is found where the
-//! excuses leave a gap or when they end: [`Judged`] says how much of the time that is.
+//! statement for one row, a command of the cache, a reconnect, a job that is put off or stands still. The end or the
+//! standstill of a process excuses all until another may be at work, and for longer those whose message or claim was in its
+//! hands. A scan that fails, a breaker that may be open, and jobs that stand still in all slots excuse all, for whoever else
+//! waits for them is not followed up. So in a storm little is judged, and a defect that shows in storms alone is found where
+//! the excuses leave a gap or when they end: [`Judged`] says how much of the time that is.
 //!
 //! The limit is a reason like a fault, where it was used up: a job that was put off is excused until its turn. But what
 //! the limit allows has to be made use of: who is put off [`PUT_OFF_AT_MOST`] times in a row, with neither a call nor
@@ -70,14 +71,28 @@ pub(crate) enum Wait {
     LeaseUnknown,
     /// The cache did not answer: a mark may stay.
     CacheFailed,
-    /// A process died, or was asked to end.
-    Died,
-    /// A process, or a job with its slot, stands still for so long.
+    /// A producer died, or was asked to end.
+    ProducerGone,
+    /// A worker did.
+    WorkerGone,
+    /// The message was in the hands of a worker that did.
+    GoneWithIt,
+    /// A producer stands still for so long.
+    ProducerStopped(Duration),
+    /// A worker does, or jobs do that hold all that jobs may hold.
     Stopped(Duration),
+    /// The message, or the claim, is in the hands of who stands still for so long.
+    InStillHands(Duration),
     /// What all need is away.
     Away,
-    /// It is back.
-    Back,
+    /// The provider answers again.
+    ProviderBack,
+    /// The database does.
+    DatabaseBack,
+    /// The cache does.
+    CacheBack,
+    /// The provider is not paused any more.
+    Resumed,
     /// The merchant authorised again in the middle of a refresh.
     Reconnected,
     /// The limit is used up: put off until then.
@@ -90,15 +105,20 @@ impl Wait {
             Self::Start => leaderless,
             Self::CallFailed => delta(BACKOFF),
             Self::BreakerOpen => BREAKER,
-            Self::MessageLost | Self::ClaimUnknown | Self::Reconnected => CLAIM,
-            Self::MessageTwice | Self::CacheFailed => HELD,
+            Self::MessageLost | Self::ClaimUnknown | Self::Reconnected | Self::Resumed => CLAIM,
+            Self::MessageTwice | Self::CacheFailed | Self::CacheBack => HELD,
             Self::StoreFailed => ASKED_AGAIN,
             Self::LeaseUnknown => leaderless,
-            Self::Died => RESTARTED + leaderless + HELD + CLAIM,
-            Self::Stopped(pause) => delta(pause) + leaderless + HELD + CLAIM,
+            Self::ProducerGone => RESTARTED + leaderless,
+            Self::WorkerGone => RESTARTED,
+            Self::GoneWithIt => RESTARTED + HELD + CLAIM,
+            Self::ProducerStopped(pause) => delta(pause) + leaderless,
+            Self::Stopped(pause) => delta(pause),
+            Self::InStillHands(pause) => delta(pause) + HELD + CLAIM,
             // As long as it is away, and not by a time.
             Self::Away => TimeDelta::zero(),
-            Self::Back => delta(BACKOFF) + BREAKER + leaderless + HELD + CLAIM,
+            Self::ProviderBack => delta(BACKOFF) + BREAKER,
+            Self::DatabaseBack => ASKED_AGAIN + leaderless + HELD + CLAIM,
             Self::PutOff => TURN,
         };
         more + PICKED_UP
@@ -200,7 +220,9 @@ impl Deadlines {
     pub(crate) fn excuse(&mut self, whom: Option<i64>, wait: Wait, now: DateTime<Utc>) {
         match wait {
             Wait::Away => self.away += 1,
-            Wait::Back => self.away = self.away.saturating_sub(1),
+            Wait::ProviderBack | Wait::DatabaseBack | Wait::CacheBack | Wait::Resumed => {
+                self.away = self.away.saturating_sub(1);
+            }
             _ => {}
         }
         let until = now + wait.longest(self.leaderless);
@@ -317,13 +339,36 @@ mod tests {
     }
 
     #[test]
+    fn who_was_in_the_hands_of_a_dead_worker_waits_for_more_than_the_next_worker() {
+        let mut deadlines = deadlines(&[row(1, "active", 1_000), row(2, "active", 1_000)]);
+        deadlines.lease_lasts(TimeDelta::seconds(480));
+        deadlines.excuse(None, Wait::WorkerGone, at(1_000));
+        deadlines.excuse(Some(1), Wait::GoneWithIt, at(1_000));
+        let next = 1_000 + 55 + 75;
+        assert!(!deadlines.seems_broken(at(next)));
+        assert_eq!(deadlines.broken(at(next + 1)).len(), 1, "no worker waits for a leader");
+        assert!(!deadlines.seems_broken(at(next + 180 + 300)));
+        assert_eq!(deadlines.broken(at(next + 180 + 300 + 1)).len(), 1);
+    }
+
+    #[test]
+    fn a_producer_that_is_gone_is_waited_for_as_long_as_its_lease_lasts() {
+        let mut deadlines = deadlines(&[row(1, "active", 1_000)]);
+        deadlines.lease_lasts(TimeDelta::seconds(60));
+        deadlines.excuse(None, Wait::ProducerGone, at(1_000));
+        let next = 1_000 + 55 + 80 + 75;
+        assert!(!deadlines.seems_broken(at(next)));
+        assert!(deadlines.seems_broken(at(next + 1)));
+    }
+
+    #[test]
     fn as_long_as_something_is_away_all_are_excused() {
         let mut deadlines = deadlines(&[row(1, "active", 1_000)]);
         deadlines.excuse(None, Wait::Away, at(500));
         deadlines.excuse(None, Wait::Away, at(600));
-        deadlines.excuse(None, Wait::Back, at(700));
+        deadlines.excuse(None, Wait::ProviderBack, at(700));
         assert!(!deadlines.seems_broken(at(1_000_000)));
-        deadlines.excuse(None, Wait::Back, at(1_000_000));
+        deadlines.excuse(None, Wait::ProviderBack, at(1_000_000));
         assert!(!deadlines.seems_broken(at(1_000_001)));
         assert!(deadlines.seems_broken(at(1_010_000)));
     }

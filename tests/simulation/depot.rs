@@ -87,14 +87,14 @@ pub(crate) struct Gate {
 impl Parking for Gate {
     async fn park(&self, answer: &KeptAnswer, provider: &str) -> Result<(), ParkError> {
         let world = &self.host.world;
-        self.host.step("before an answer is parked").await;
+        self.host.step("before an answer is parked", Some(answer.connection_id.0)).await;
         let is_unconfirmed = world.strikes(|faults| faults.message_unconfirmed);
         if !is_unconfirmed || world.draw(2) == 0 {
             self.depot.put(answer, provider);
         }
         let (id, generation) = (answer.connection_id, answer.generation);
         self.host.trace(format_args!("{id}:{generation} is parked, confirmed: {}", !is_unconfirmed));
-        self.host.step("after an answer was parked").await;
+        self.host.step("after an answer was parked", Some(id.0)).await;
         match is_unconfirmed {
             true => Err(ParkError::NotTaken { problem: "the connection broke".into() }),
             false => Ok(()),
@@ -115,6 +115,7 @@ impl Consumer for Gate {
             if let Some((place, provider, redelivered, answer)) = self.depot.take() {
                 let (id, generation) = (answer.connection_id, answer.generation);
                 self.host.trace(format_args!("takes the parked answer of {id}:{generation}"));
+                self.host.takes(id.0);
                 let body = ParkedMessage::new(id, generation, provider.clone(), place.to_string()).encode();
                 let settle = Box::new(Parked { gate: self.clone(), place: Some(place), provider, answer });
                 return Ok(Delivery {
@@ -169,7 +170,8 @@ const CLOCKS: chrono::TimeDelta = chrono::TimeDelta::seconds(4);
 impl Settle for Parked {
     async fn acknowledge(mut self: Box<Self>) -> Result<(), SettleError> {
         self.is_not_lost();
-        self.gate.host.step("before a settlement").await;
+        let id = self.answer.connection_id.0;
+        self.gate.host.step("before a settlement", Some(id)).await;
         if self.gate.host.world.strikes(|faults| faults.settlement_lost) {
             return Err(SettleError { problem: "the session ended".into() });
         }
@@ -192,6 +194,7 @@ impl Settle for Parked {
 
 impl Drop for Parked {
     fn drop(&mut self) {
+        self.gate.host.lets_go(self.answer.connection_id.0);
         if let Some(place) = self.place.take() {
             self.gate.depot.put_back(place, &self.provider);
         }

@@ -9,7 +9,7 @@ use freshet_shared::domain::connection::{ConnectionId, Generation};
 use freshet_shared::domain::provider::catalogue::Providers;
 use freshet_tests::model_provider::{ClientAuthentication, DefinitionOptions, Grant, Rotation, Successor};
 
-use crate::marketplace::Marketplace;
+use crate::marketplace::{Limits, Marketplace};
 use crate::world::World;
 
 /// Connections of a run.
@@ -38,14 +38,18 @@ pub(crate) fn marketplace(world: &World) -> Result<(Marketplace, Providers)> {
     let mut options = DefinitionOptions::new(name, grant);
     options.integration_type = Some(name.to_owned());
     options.authentication = ClientAuthentication::Body;
-    let mut rate = None;
+    let mut limits = None;
     if grant == Grant::ClientCredentials {
-        rate = Some((1, 3));
-        options.more = "[limits]\nrate = { requests = 1, per = \"1s\", burst = 3 }\nconcurrency = 4\n".into();
+        let some = Limits { per_second: 1, burst: 3, concurrency: 4 };
+        let Limits { per_second, burst, concurrency } = some;
+        options.more = format!(
+            "[limits]\nrate = {{ requests = {per_second}, per = \"1s\", burst = {burst} }}\nconcurrency = {concurrency}\n"
+        );
+        limits = Some(some);
     }
     let text = options.text(&format!("https://{name}.example/token"));
     let providers = Providers::only([("simulated.toml", text.as_str())], &BTreeMap::new())?;
-    Ok((Marketplace::new(name, rotation, lifetime, rate), providers))
+    Ok((Marketplace::new(name, rotation, lifetime, limits), providers))
 }
 
 /// Every connection's id.

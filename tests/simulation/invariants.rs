@@ -35,6 +35,17 @@ const FILLING: TimeDelta = TimeDelta::seconds(10);
 /// The lease of who fills the cache.
 const FILLERS_LEASE: TimeDelta = TimeDelta::seconds(30);
 
+/// When a cache that was emptied has to be filled again, where a worker looks so often and nothing went wrong since then. Whoever
+/// filled it may have died with its lease, also in the seconds before it was emptied once more.
+fn filled_by(
+    emptied_at: DateTime<Utc>,
+    disturbed_at: DateTime<Utc>,
+    check_every: TimeDelta,
+) -> DateTime<Utc> {
+    let lease = if disturbed_at > emptied_at - FILLERS_LEASE { FILLERS_LEASE } else { TimeDelta::zero() };
+    disturbed_at.max(emptied_at) + lease + check_every + FILLING
+}
+
 /// A connection and its companion row.
 #[derive(Default)]
 pub(crate) struct Row {
@@ -144,12 +155,7 @@ impl Invariants {
     fn check_cache(&self) -> Result<()> {
         let (now, disturbed_at) = (self.world.now(), self.world.state().disturbed_at);
         let Some(emptied_at) = self.shelf.emptied_at() else { return Ok(()) };
-        let filling = match disturbed_at > emptied_at {
-            // Whoever began may have died with its lease.
-            true => FILLING + FILLERS_LEASE,
-            false => FILLING,
-        };
-        if now - disturbed_at.max(emptied_at) < self.check_every + filling {
+        if now < filled_by(emptied_at, disturbed_at, self.check_every) {
             return Ok(());
         }
         let mut compared = 0;
@@ -235,6 +241,16 @@ mod tests {
     fn failing(state: &str) -> Row {
         let (state, expires_at) = (Some(state.into()), Some(at(3_600)));
         Row { id: 1, state, failures: Some(2), expires_at, ..Row::default() }
+    }
+
+    #[test]
+    fn an_emptied_cache_has_to_be_filled_a_look_later_unless_a_dead_fillers_lease_may_stand() {
+        let by =
+            |emptied_at, disturbed_at| filled_by(at(emptied_at), at(disturbed_at), TimeDelta::seconds(15));
+        assert_eq!(by(1_000, 500), at(1_025));
+        assert_eq!(by(1_000, 970), at(1_025));
+        assert_eq!(by(1_000, 971), at(1_055));
+        assert_eq!(by(1_000, 1_010), at(1_065));
     }
 
     #[test]

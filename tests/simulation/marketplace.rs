@@ -36,12 +36,23 @@ pub(crate) enum Outage {
     Hanging,
 }
 
+/// What a provider takes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Requests in a second.
+    pub(crate) per_second: u32,
+    /// Requests at once after a silence.
+    pub(crate) burst: u32,
+    /// Requests that are under way at the same time.
+    pub(crate) concurrency: u32,
+}
+
 /// One provider.
 pub(crate) struct Marketplace {
     /// Its name in the definitions.
     pub(crate) name: &'static str,
-    /// Requests that it takes in a second, and at once after a silence.
-    pub(crate) rate: Option<(u32, u32)>,
+    /// What it takes, if not all.
+    pub(crate) limits: Option<Limits>,
     /// How long its access tokens live.
     pub(crate) lifetime: TimeDelta,
     inner: Mutex<Inner>,
@@ -60,11 +71,11 @@ impl Marketplace {
         name: &'static str,
         rotation: Rotation,
         lifetime: TimeDelta,
-        rate: Option<(u32, u32)>,
+        limits: Option<Limits>,
     ) -> Self {
         let settings = Settings { access_token_lifetime: lifetime, ..Settings::new(rotation) };
         let inner = Inner { model: Model::new(settings), outage: None, arrivals: Vec::new() };
-        Self { name, rate, lifetime, inner: Mutex::new(inner) }
+        Self { name, limits, lifetime, inner: Mutex::new(inner) }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -147,7 +158,7 @@ impl Marketplace {
 impl Inner {
     /// In any stretch of time the burst and one more for each part of the rate: what is beyond that, we were not allowed.
     fn keep_rate(&mut self, market: &Marketplace, world: &World) {
-        let Some((per_second, burst)) = market.rate else { return };
+        let Some(Limits { per_second, burst, .. }) = market.limits else { return };
         let now = world.now();
         self.arrivals.push(now);
         self.arrivals.retain(|at| now - *at < TimeDelta::minutes(1));
@@ -214,7 +225,7 @@ impl Caller {
         tokio::spawn(async move {
             tokio::time::sleep(pause).await;
             world.state().store_away -= 1;
-            world.excuse(None, Wait::Back);
+            world.excuse(None, Wait::DatabaseBack);
             world.trace("weather", format_args!("the database is back"));
         });
     }
@@ -290,7 +301,7 @@ impl ProviderCaller for Caller {
         if world.strikes(|faults| faults.store_leaves) {
             self.the_store_leaves();
         }
-        self.host.step("after an answer").await;
+        self.host.step("after an answer", Some(id)).await;
         answer(status, None, body)
     }
 }

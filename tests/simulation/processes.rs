@@ -28,7 +28,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::deadlines::{BACKOFF, CLAIM, Wait};
+use crate::deadlines::{BACKOFF, CLAIM};
 use crate::depot::{Depot, Gate};
 use crate::fleet::Ledger;
 use crate::host::Host;
@@ -73,6 +73,14 @@ pub(crate) struct Settings {
     pub(crate) concurrency: usize,
 }
 
+impl Settings {
+    /// How many of a worker's jobs may have a call under way, at a provider that takes so many at once.
+    pub(crate) fn slots(&self, concurrency: Option<u32>) -> u32 {
+        let jobs = u32::try_from(self.concurrency).unwrap_or(u32::MAX);
+        concurrency.map_or(jobs, |concurrency| (concurrency / self.workers).clamp(1, jobs))
+    }
+}
+
 /// What a process is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -90,7 +98,7 @@ impl Parts {
                 Kind::Producer => format!("producer {number}.{life}"),
                 Kind::Worker => format!("worker {number}.{life}"),
             };
-            let host = Host::new(&self.world, name);
+            let host = Host::new(&self.world, name, kind == Kind::Producer);
             host.trace(format_args!("starts"));
             self.register(&host);
             let shutdown = host.end.clone();
@@ -106,7 +114,7 @@ impl Parts {
                 () = shutdown.cancelled() => {}
                 () = sleep(term) => shutdown.cancel(),
             }
-            self.world.excuse(None, Wait::Died);
+            host.leaves();
             if !host.death.is_cancelled() {
                 host.trace(format_args!("is asked to end"));
                 tokio::select! {
@@ -114,15 +122,15 @@ impl Parts {
                     () = host.death.cancelled() => {}
                     _ = process.join_next() => host.trace(format_args!("has ended")),
                 }
-                self.world.excuse(None, Wait::Died);
+                host.leaves();
             }
             process.shutdown().await;
             self.reigns.ends(&host.name);
             // Nobody may be there until then.
             let pause = self.world.between(Duration::from_secs(1), Duration::from_secs(30));
-            self.world.excuse(None, Wait::Stopped(pause));
+            self.world.disturbed_until(self.world.now() + pause);
             sleep(pause).await;
-            self.world.excuse(None, Wait::Died);
+            host.leaves();
         }
     }
 

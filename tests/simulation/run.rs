@@ -68,6 +68,7 @@ async fn live(seed: u64, length: Duration, is_printing: bool, tables: Arc<Tables
     let (producers, workers) = (1 + number(&world, 2), 1 + number(&world, 3));
     let settings = settings(&world, workers)?;
     world.lease_lasts(TimeDelta::from_std(settings.lease)?);
+    world.slots(settings.slots(platform.marketplace.limits.map(|limits| limits.concurrency)));
     world.look()?;
     let parts = Arc::new(Parts {
         world: world.clone(),

@@ -81,20 +81,23 @@ impl Reach {
     async fn ask<T>(
         &self,
         operation: &'static str,
+        id: Option<ConnectionId>,
         ask: impl AsyncFnOnce(Arc<InProcessCache>) -> Result<T, CacheError>,
     ) -> Result<T, CacheError> {
         let away = || CacheError { operation, problem: "it does not answer".into() };
         let world = &self.host.world;
-        self.host.step("before a command of the cache").await;
+        let id = id.map(|id| id.0);
+        let failed = || self.host.was_failed(id, Wait::CacheFailed);
+        self.host.step("before a command of the cache", id).await;
         if world.state().is_cache_away || world.strikes(|faults| faults.cache_away) {
-            world.excuse(None, Wait::CacheFailed);
+            failed();
             tokio::time::sleep(Duration::from_millis(500)).await;
             return Err(away());
         }
         let result = ask(self.shelf.cache()).await;
-        self.host.step("after a command of the cache").await;
+        self.host.step("after a command of the cache", id).await;
         if world.strikes(|faults| faults.cache_reply_lost) {
-            world.excuse(None, Wait::CacheFailed);
+            failed();
             return Err(away());
         }
         result
@@ -104,7 +107,8 @@ impl Reach {
 #[async_trait]
 impl Cache for Reach {
     async fn clear(&self, connection_id: ConnectionId, operations: &[&str]) -> Result<(), CacheError> {
-        self.ask("clear", async |cache| cache.clear(connection_id, operations).await).await
+        self.ask("clear", Some(connection_id), async |cache| cache.clear(connection_id, operations).await)
+            .await
     }
 
     async fn replace_details(
@@ -115,7 +119,7 @@ impl Cache for Reach {
         details: &str,
         static_headers: &[ReadyHeader],
     ) -> Result<(), CacheError> {
-        self.ask("replace_details", async |cache| {
+        self.ask("replace_details", Some(connection_id), async |cache| {
             cache.replace_details(connection_id, generation, operations, details, static_headers).await
         })
         .await
@@ -127,7 +131,7 @@ impl Cache for Reach {
         details: &str,
         static_headers: &[ReadyHeader],
     ) -> Result<(), CacheError> {
-        self.ask("take details", async |cache| {
+        self.ask("take details", Some(connection_id), async |cache| {
             cache.put_details(connection_id, details, static_headers).await
         })
         .await
@@ -142,33 +146,37 @@ impl Cache for Reach {
         let restore = async |cache: Arc<InProcessCache>| {
             cache.restore_details(connection_id, details, static_headers).await
         };
-        self.ask("restore details", restore).await
+        self.ask("restore details", Some(connection_id), restore).await
     }
 
     async fn is_warm(&self) -> Result<bool, CacheError> {
-        self.ask("say whether it is warm", async |cache| cache.is_warm().await).await
+        self.ask("say whether it is warm", None, async |cache| cache.is_warm().await).await
     }
 
     async fn begin_warming(&self, run: &str) -> Result<(), CacheError> {
-        self.ask("begin to be filled", async |cache| cache.begin_warming(run).await).await
+        self.ask("begin to be filled", None, async |cache| cache.begin_warming(run).await).await
     }
 
     async fn end_warming(&self, run: &str) -> Result<bool, CacheError> {
-        self.ask("end to be filled", async |cache| cache.end_warming(run).await).await
+        self.ask("end to be filled", None, async |cache| cache.end_warming(run).await).await
     }
 
     async fn put_token(&self, entry: &TokenEntry) -> Result<Put, CacheError> {
-        let put = self.ask("take a token", async |cache| cache.put_token(entry).await).await;
+        let put = self
+            .ask("take a token", Some(entry.connection_id), async |cache| cache.put_token(entry).await)
+            .await;
         let (id, generation) = (entry.connection_id, entry.generation);
         self.host.trace(format_args!("cached {id}:{generation}: {put:?}"));
         put
     }
 
     async fn begin(&self, key: IdempotencyKey, holder: &str, hold: Duration) -> Result<bool, CacheError> {
-        self.ask("take a mark", async |cache| cache.begin(key, holder, hold).await).await
+        self.ask("take a mark", Some(key.connection_id), async |cache| cache.begin(key, holder, hold).await)
+            .await
     }
 
     async fn finish(&self, key: IdempotencyKey, holder: &str) -> Result<(), CacheError> {
-        self.ask("remove a mark", async |cache| cache.finish(key, holder).await).await
+        self.ask("remove a mark", Some(key.connection_id), async |cache| cache.finish(key, holder).await)
+            .await
     }
 }

@@ -176,7 +176,8 @@ impl RoundTrips for Trips {
             on_the_way().await;
             if world.state().store_away > 0 || world.strikes(|faults| faults.store_away) {
                 self.host.trace(format_args!("a round trip does not reach the database"));
-                world.excuse(None, Wait::StoreFailed);
+                world.disturbed_until(world.now());
+                self.host.excuse_hands(Wait::StoreFailed);
                 return;
             }
             self.tables.at(world.now(), trip);
@@ -256,13 +257,11 @@ impl Line {
 
     async fn reach(&self, operation: &'static str, id: Option<ConnectionId>) -> Result<(), StoreError> {
         let world = &self.host.world;
-        self.host.step(operation).await;
+        self.host.step(operation, id.map(|id| id.0)).await;
         if world.state().store_away > 0 || world.strikes(|faults| faults.store_away) {
             self.trace(operation, id, "does not reach the database");
-            world.excuse(
-                id.map(|id| id.0),
-                if operation == LEASE { Wait::LeaseUnknown } else { Wait::StoreFailed },
-            );
+            let wait = if operation == LEASE { Wait::LeaseUnknown } else { Wait::StoreFailed };
+            self.host.was_failed(id.map(|id| id.0), wait);
             return Err(StoreError::Unavailable { operation, problem: "it cannot be reached".into() });
         }
         Ok(())
@@ -277,12 +276,11 @@ impl Line {
         let world = &self.host.world;
         if world.strikes(|faults| faults.store_reply_lost) {
             self.trace(operation, id, "loses the database's reply");
-            let wait = match operation {
-                LEASE => Wait::LeaseUnknown,
-                CLAIM => Wait::ClaimUnknown,
-                _ => Wait::StoreFailed,
-            };
-            world.excuse(id.map(|id| id.0), wait);
+            let wait = if operation == LEASE { Wait::LeaseUnknown } else { Wait::StoreFailed };
+            self.host.was_failed(id.map(|id| id.0), wait);
+            if operation == CLAIM {
+                self.host.excuse_hands(Wait::ClaimUnknown);
+            }
             return Err(StoreError::Unavailable { operation, problem: "its reply is lost".into() });
         }
         result
@@ -291,9 +289,10 @@ impl Line {
     async fn answered<T>(
         &self,
         operation: &'static str,
+        id: Option<ConnectionId>,
         result: Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        self.host.step(operation).await;
+        self.host.step(operation, id.map(|id| id.0)).await;
         result
     }
 
@@ -317,7 +316,7 @@ impl ScanStore for Line {
             return Ok(DuePage::default());
         }
         let page = self.ask("scan", None, self.database.due_page(scan, after, limit)).await;
-        self.answered("after a scan", page).await
+        self.answered("after a scan", None, page).await
     }
 
     async fn first_unsettled(
@@ -338,19 +337,24 @@ impl ScanStore for Line {
         if due.is_empty() {
             return Ok(Vec::new());
         }
+        let asked_for = due.iter().map(|due| due.connection_id.0);
+        asked_for.clone().for_each(|id| self.host.takes(id));
         let claimed = self.ask(CLAIM, None, self.database.claim(due, claim)).await;
+        asked_for.for_each(|id| self.host.lets_go(id));
         if let Ok(claimed) = &claimed {
             let ids: Vec<i64> = claimed.iter().map(|due| due.connection_id.0).collect();
             self.host.trace(format_args!("claims {ids:?}"));
+            ids.iter().for_each(|id| self.host.takes(*id));
             self.host.world.look_after_a_change();
         }
-        self.answered("after a claim", claimed).await
+        self.answered("after a claim", None, claimed).await
     }
 
     async fn give_back(&self, connections: &[ConnectionId], claim_id: i64) -> Result<(), StoreError> {
+        connections.iter().for_each(|id| self.host.lets_go(id.0));
         let given = self.ask("give claims back", None, self.database.give_back(connections, claim_id)).await;
         self.host.world.look_after_a_change();
-        self.answered("after claims were given back", given).await
+        self.answered("after claims were given back", None, given).await
     }
 
     async fn paused_providers(&self) -> Result<Vec<String>, StoreError> {
@@ -400,7 +404,7 @@ impl LeaseStore for Line {
         if let Ok(Lease::Ours { term }) = taken {
             self.reigns.granted(name, term, holder);
         }
-        self.answered("after a lease", taken).await
+        self.answered("after a lease", None, taken).await
     }
 
     async fn release_lease(&self, name: &str, holder: &str) -> Result<(), StoreError> {
@@ -420,7 +424,7 @@ impl RefreshStore for Line {
         let integration_type = integration_type.map(str::to_owned);
         let ask = async move { database.load(connection_id, &provider, integration_type.as_deref()).await };
         let loaded = self.ask_together("load", connection_id, ask, |_| ()).await;
-        self.answered("after a load", loaded).await
+        self.answered("after a load", Some(connection_id), loaded).await
     }
 
     fn keeps_answers(&self) -> bool {
@@ -470,7 +474,7 @@ impl RefreshStore for Line {
         let ask = async move { database.begin_attempt(&attempt).await };
         let begun = self.ask_together("write a call down", id, ask, note).await;
         self.host.trace(format_args!("{id} call written down: {begun:?}"));
-        self.answered("after a call was written down", begun).await
+        self.answered("after a call was written down", Some(id), begun).await
     }
 
     async fn commit(&self, commit: &Commit) -> Result<Committed, StoreError> {
@@ -487,7 +491,7 @@ impl RefreshStore for Line {
         let committed = self.ask_together("commit", id, ask, note).await;
         let token = self.ledger.serial_of(commit.access_token.expose());
         self.host.trace(format_args!("{id} commit of token {token:?}: {committed:?}"));
-        self.answered("after a commit", committed).await
+        self.answered("after a commit", Some(id), committed).await
     }
 
     async fn record_failure(&self, failure: &FailureRecord) -> Result<bool, StoreError> {
@@ -497,7 +501,7 @@ impl RefreshStore for Line {
         let written = self.ask_together("write a failure down", id, ask, |_| ()).await;
         let (class, state) = (failure.failure.class, failure.state);
         self.host.trace(format_args!("{id} failure {class}, {state}: {written:?}"));
-        self.answered("after a failure was written down", written).await
+        self.answered("after a failure was written down", Some(id), written).await
     }
 
     async fn release(&self, release: &Release) -> Result<(), StoreError> {
@@ -509,6 +513,6 @@ impl RefreshStore for Line {
         let ask = async move { database.release(&end).await };
         let released = self.ask_together("release", id, ask, |_| ()).await;
         self.host.trace(format_args!("{id} released until {:?}", release.next_attempt_at));
-        self.answered("after a release", released).await
+        self.answered("after a release", Some(id), released).await
     }
 }

@@ -38,7 +38,7 @@ fn leaders_follow_each_other_caches_are_filled_answers_are_parked_and_deaths_are
         judged.add(report.judged);
         // Excuses are many in storms, and must not be all there is.
         let Judged { calm, stormy } = judged;
-        let is_judged = calm.unexcused * 4 > calm.of && stormy.unexcused * 200 > stormy.of;
+        let is_judged = calm.unexcused * 2 > calm.of && stormy.unexcused * 50 > stormy.of;
         if taken_over > 0 && filled > 0 && parked > 0 && is_judged {
             return;
         }

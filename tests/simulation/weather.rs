@@ -82,7 +82,7 @@ pub(crate) async fn weather(platform: &Platform, parts: &Parts, last_calm: Insta
 fn strike(platform: &Platform, parts: &Parts, disaster: Disaster) -> Result<()> {
     let (world, market) = (&platform.world, &platform.marketplace);
     world.trace("weather", format_args!("{disaster:?} ({})", market.name));
-    if disaster.lasts() {
+    if disaster.back().is_some() {
         world.excuse(None, Wait::Away);
     }
     let pause = || world.between(Duration::from_secs(20), Duration::from_secs(600));
@@ -112,15 +112,21 @@ fn end(platform: &Platform, disaster: Disaster) -> Result<()> {
         Disaster::Paused => platform.pause(market.name, false)?,
         _ => {}
     }
-    if disaster.lasts() {
-        world.excuse(None, Wait::Back);
+    if let Some(back) = disaster.back() {
+        world.excuse(None, back);
     }
     Ok(())
 }
 
 impl Disaster {
-    /// Whether something that all need is away until it ends.
-    fn lasts(self) -> bool {
-        matches!(self, Self::Outage(_) | Self::NoDatabase | Self::NoCache | Self::Paused)
+    /// Where something that all need is away until it ends: its return.
+    fn back(self) -> Option<Wait> {
+        match self {
+            Self::Outage(_) => Some(Wait::ProviderBack),
+            Self::NoDatabase => Some(Wait::DatabaseBack),
+            Self::NoCache => Some(Wait::CacheBack),
+            Self::Paused => Some(Wait::Resumed),
+            _ => None,
+        }
     }
 }

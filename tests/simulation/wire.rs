@@ -21,7 +21,7 @@ pub(crate) struct Sender {
 #[async_trait]
 impl Publisher for Sender {
     async fn publish(&self, messages: &[Outgoing]) -> Vec<Result<(), PublishError>> {
-        self.host.step("before a publish").await;
+        self.host.step("before a publish", None).await;
         let world = &self.host.world;
         let mut answers = Vec::with_capacity(messages.len());
         for outgoing in messages {
@@ -34,10 +34,12 @@ impl Publisher for Sender {
             let id = Some(outgoing.message.connection_id.0);
             if lost || unconfirmed {
                 world.excuse(id, Wait::MessageLost);
-                // Who is told that the broker is away ends its scan.
-                world.excuse(None, Wait::StoreFailed);
             } else if copies > 1 {
                 world.excuse(id, Wait::MessageTwice);
+            }
+            if unconfirmed {
+                // Who is told that the broker is away ends its scan.
+                world.excuse(None, Wait::StoreFailed);
             }
             let key = outgoing.message.idempotency_key();
             let lane = outgoing.message.lane;
@@ -45,12 +47,13 @@ impl Publisher for Sender {
                 "published {key} {lane}, {copies} in the queue, confirmed: {}",
                 !unconfirmed
             ));
+            self.host.lets_go(outgoing.message.connection_id.0);
             answers.push(match unconfirmed {
                 true => Err(PublishError::Unconfirmed { problem: "the connection broke".into() }),
                 false => Ok(()),
             });
         }
-        self.host.step("after a publish").await;
+        self.host.step("after a publish", None).await;
         answers
     }
 }
@@ -71,8 +74,9 @@ impl<C: Consumer> Consumer for Receiver<C> {
             let (key, again) = (message.idempotency_key(), delivery.redelivered);
             self.host.trace(format_args!("takes {key} {}, again: {again}", message.lane));
         }
-        let inner = delivery.settle;
-        delivery.settle = Box::new(Settling { host: self.host.clone(), connection, inner });
+        let (host, inner) = (self.host.clone(), delivery.settle);
+        let hands = Hands::take(&host, connection);
+        delivery.settle = Box::new(Settling { host, connection, inner, _hands: hands });
         Ok(delivery)
     }
 
@@ -86,12 +90,30 @@ struct Settling {
     /// Whose message it is.
     connection: Option<i64>,
     inner: Box<dyn Settle>,
+    /// Until it is settled, and what became of that known.
+    _hands: Hands,
+}
+
+/// A message in the hands of a process.
+struct Hands(Arc<Host>, Option<i64>);
+
+impl Hands {
+    fn take(host: &Arc<Host>, connection: Option<i64>) -> Self {
+        connection.into_iter().for_each(|id| host.takes(id));
+        Self(host.clone(), connection)
+    }
+}
+
+impl Drop for Hands {
+    fn drop(&mut self) {
+        self.1.into_iter().for_each(|id| self.0.lets_go(id));
+    }
 }
 
 impl Settling {
     /// Whether it gets through.
     async fn gets_through(&self) -> bool {
-        self.host.step("before a settlement").await;
+        self.host.step("before a settlement", self.connection).await;
         let is_lost = self.host.world.strikes(|faults| faults.settlement_lost);
         if is_lost {
             self.host.world.excuse(self.connection, Wait::MessageTwice);

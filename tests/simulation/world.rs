@@ -43,6 +43,9 @@ pub(crate) struct State {
     pub(crate) disturbed_at: DateTime<Utc>,
     /// What must not have happened.
     pub(crate) violations: Vec<String>,
+    /// Jobs of workers that stand still.
+    still: u32,
+    slots: u32,
     digest: DefaultHasher,
     lines: u64,
     is_printing: bool,
@@ -60,6 +63,8 @@ impl World {
             is_cache_away: false,
             disturbed_at: noon(),
             violations: Vec::new(),
+            still: 0,
+            slots: 1,
             digest: DefaultHasher::new(),
             lines: 0,
             is_printing,
@@ -105,7 +110,7 @@ impl World {
         let now = self.now();
         self.deadlines().excuse(whom, wait, now);
         let ends_at = match wait {
-            Wait::Stopped(pause) => {
+            Wait::Stopped(pause) | Wait::ProducerStopped(pause) | Wait::InStillHands(pause) => {
                 TimeDelta::from_std(pause).ok().and_then(|pause| now.checked_add_signed(pause))
             }
             _ => None,
@@ -113,8 +118,31 @@ impl World {
         if let Wait::PutOff = wait {
             return;
         }
+        self.disturbed_until(ends_at.unwrap_or(now));
+    }
+
+    /// Something is not as it should be, and keeps nobody from a token.
+    pub(crate) fn disturbed_until(&self, until: DateTime<Utc>) {
         let mut state = self.state();
-        state.disturbed_at = state.disturbed_at.max(ends_at.unwrap_or(now));
+        state.disturbed_at = state.disturbed_at.max(until);
+    }
+
+    /// A worker's job stands still. Whether so many do that all of a worker's slots may be taken by them.
+    pub(crate) fn begins_to_stand_still(&self) -> bool {
+        let mut state = self.state();
+        state.still += 1;
+        state.still >= state.slots
+    }
+
+    /// It goes on, or died.
+    pub(crate) fn goes_on(&self) {
+        let mut state = self.state();
+        state.still = state.still.saturating_sub(1);
+    }
+
+    /// How many jobs of a worker may have a call under way.
+    pub(crate) fn slots(&self, slots: u32) {
+        self.state().slots = slots;
     }
 
     /// Looks at all connections, also at those that seem to be well.

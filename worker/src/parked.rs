@@ -13,6 +13,7 @@ use freshet_shared::domain::provider::Provider;
 use freshet_shared::domain::provider::definition::Rotation;
 use freshet_shared::ports::queue::{ConsumeError, Consumer};
 use futures_util::FutureExt;
+use futures_util::future::OptionFuture;
 use tokio_util::sync::CancellationToken;
 
 use crate::events::emit_events;
@@ -36,6 +37,7 @@ pub(crate) async fn run_parked(
     mut consumer: Box<dyn Consumer>,
     shutdown: &CancellationToken,
 ) -> Result<(), ConsumeError> {
+    let mut unfinished = None;
     let ended = loop {
         let delivery = tokio::select! {
             biased;
@@ -47,8 +49,10 @@ pub(crate) async fn run_parked(
             Err(error) => break Err(error),
         };
         let storing = AssertUnwindSafe(store_parked(refresher, &delivery.body)).catch_unwind();
-        // Dropped, and so given back.
-        let Some(outcome) = refresher.before_last_call(storing).await else { break Ok(()) };
+        let Some(outcome) = refresher.before_last_call(storing).await else {
+            unfinished = Some(delivery.settle);
+            break Ok(());
+        };
         let outcome = outcome.unwrap_or(Outcome::Panicked { is_put_off: false });
         match &outcome {
             Outcome::Undecodable(error) => tracing::error!(
@@ -61,6 +65,10 @@ pub(crate) async fn run_parked(
     };
     // A broker that hangs takes the messages back by itself.
     let stopping = async {
+        // As one that waits: dropped it would go back as one that failed, and after enough restarts end as a dead letter.
+        if let Some(Err(error)) = OptionFuture::from(unfinished.map(|settle| settle.requeue())).await {
+            tracing::warn!(%error, "a parked answer was not given back, and comes again when this process is gone");
+        }
         consumer.stop().await;
         consumer.finish().await;
     };

@@ -14,6 +14,7 @@ use freshet_shared::domain::outcome::Cached;
 use freshet_shared::domain::provider::Provider;
 use freshet_shared::ports::store::{LeaseStore, StoreError};
 use futures_util::future::join_all;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::cache_entries::repair_cache;
@@ -21,8 +22,9 @@ use crate::refresh::{DATABASE_PATIENCE, Refresher, until_answered};
 
 /// The row's name in `producer_lease`.
 const LEASE: &str = "warm";
-/// Much longer than a page takes; renewed with each.
+/// Much longer than a page takes; renewed when a part of it has passed.
 const LEASE_LENGTH: Duration = Duration::from_secs(30);
+const RENEW_AFTER: Duration = Duration::from_secs(5);
 /// Connections whose entries are written at the same time.
 const PAGE: u32 = 1_000;
 
@@ -50,7 +52,7 @@ pub(crate) async fn keep_warm(refresher: &Refresher, warming: &Warming, shutdown
     while !shutdown.is_cancelled() {
         // A cache that is away has nothing to be filled, and others say so.
         if matches!(refresher.cache.is_warm().await, Ok(false)) {
-            let begun = tokio::time::Instant::now();
+            let begun = Instant::now();
             match shutdown.run_until_cancelled(fill_alone(refresher, warming)).await {
                 Some(Ok(Some(report))) => tracing::info!(
                     connections = report.connections,
@@ -92,6 +94,7 @@ async fn fill(refresher: &Refresher, warming: &Warming) -> anyhow::Result<WarmRe
     let run = format!("{:016x}", refresher.randomness.next());
     refresher.cache.begin_warming(&run).await?;
     let mut report = WarmReport::default();
+    let mut renewed_at = Instant::now();
     for provider in refresher.providers.iter() {
         let Some(integration_type) = &provider.integration_type else { continue };
         let mut after = None;
@@ -106,13 +109,15 @@ async fn fill(refresher: &Refresher, warming: &Warming) -> anyhow::Result<WarmRe
                 report.connections += 1;
                 report.passed_over += u64::from(!is_filled?);
             }
+            // By time and not by page: of many providers each may have a page that is not full.
+            if renewed_at.elapsed() >= RENEW_AFTER {
+                anyhow::ensure!(holds_lease(refresher, warming).await?, LOST_AGAIN);
+                renewed_at = Instant::now();
+            }
             let is_full = page.len() == PAGE as usize;
             after = page.last().copied();
             if !is_full {
                 break;
-            }
-            if !holds_lease(refresher, warming).await? {
-                anyhow::bail!(LOST_AGAIN);
             }
         }
     }

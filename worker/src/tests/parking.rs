@@ -10,7 +10,7 @@ use freshet_shared::adapters::database::{Database, Sealing};
 use freshet_shared::adapters::embedded::clock::SeededRandomness;
 use freshet_shared::domain::connection::{ConnectionId, ConnectionState, Generation};
 use freshet_shared::domain::lane::Lane;
-use freshet_shared::domain::message::ParkedMessage;
+use freshet_shared::domain::message::{MessageError, ParkedMessage};
 use freshet_shared::domain::outcome::{Disposition, Outcome, Skip};
 use freshet_shared::domain::provider::ProviderSettings;
 use freshet_shared::domain::provider::answer::ProviderAnswer;
@@ -19,12 +19,13 @@ use freshet_shared::domain::provider::request::ProviderRequest;
 use freshet_shared::domain::sealing::KeyRing;
 use freshet_shared::domain::secret::Secret;
 use freshet_shared::ports::provider::{CallError, ProviderCaller};
+use freshet_shared::ports::queue::{ConsumeError, Consumer, Delivery, Settle, SettleError};
 use sea_orm::{DatabaseTransaction, TransactionTrait};
 use tokio_util::sync::CancellationToken;
 
 use super::rotating::{self, DEFINITION, GRANT, LEEWAY, STRICT, failed, lost, refresh_token, refreshed};
 use super::{ACQUIRE_TIMEOUT, Bench, message};
-use crate::parked::store_parked;
+use crate::parked::{run_parked, store_parked};
 use crate::refresh::refresh;
 
 /// A bench with a key.
@@ -144,6 +145,66 @@ async fn an_answer_that_the_database_does_not_take_in_time_is_parked_and_stored_
     // It comes again where its acknowledgement was lost.
     assert_eq!(store_parked(&bench.refresher, &message).await, Outcome::Stale);
     assert_eq!(bench.load(1).await.generation, Generation(1));
+}
+
+/// Hands out one message, and then none.
+struct OneDelivery(Option<Delivery>);
+
+#[async_trait]
+impl Consumer for OneDelivery {
+    async fn next(&mut self) -> Result<Delivery, ConsumeError> {
+        match self.0.take() {
+            Some(delivery) => Ok(delivery),
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn stop(&mut self) {}
+}
+
+/// What was said of a message.
+#[derive(Clone, Default)]
+struct Said(Arc<Mutex<Vec<&'static str>>>);
+
+impl Said {
+    fn say(&self, word: &'static str) -> Result<(), SettleError> {
+        self.0.lock().unwrap().push(word);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Settle for Said {
+    async fn acknowledge(self: Box<Self>) -> Result<(), SettleError> {
+        self.say("acknowledged")
+    }
+    async fn requeue(self: Box<Self>) -> Result<(), SettleError> {
+        self.say("given back")
+    }
+    async fn dead_letter(self: Box<Self>, _: Vec<u8>, _: MessageError) -> Result<(), SettleError> {
+        self.say("dead letter")
+    }
+}
+
+/// Dropped it would go back as one that failed, which the broker counts.
+#[tokio::test]
+async fn a_parked_answer_that_nobody_can_store_before_the_end_is_given_back_as_one_that_waits() {
+    let (bench, caller) = away_at_the_end(bench(DEFINITION, STRICT, &["s"]).await, GRANT);
+    let body = parked(&bench, &caller).await;
+    let _held = bench.database.connection().begin().await.unwrap();
+    let said = Said::default();
+    let delivery = Delivery {
+        body,
+        lane: Lane::Urgent,
+        destination: "".into(),
+        redelivered: false,
+        context: Default::default(),
+        settle: Box::new(said.clone()),
+    };
+    let consumer = Box::new(OneDelivery(Some(delivery)));
+    assert!(bench.refresher.last_call.is_cancelled());
+    run_parked(&bench.refresher, consumer, &CancellationToken::new()).await.unwrap();
+    assert_eq!(*said.0.lock().unwrap(), ["given back"]);
 }
 
 #[tokio::test]

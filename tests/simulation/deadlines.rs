@@ -71,11 +71,13 @@ pub(crate) enum Wait {
     LeaseUnknown,
     /// The cache did not answer: a mark may stay.
     CacheFailed,
-    /// A producer died, or was asked to end.
-    ProducerGone,
-    /// A worker did.
-    WorkerGone,
-    /// The message was in the hands of a worker that did.
+    /// The producer that leads died.
+    LeaderGone,
+    /// It was asked to end, and releases its lease.
+    LeaderEnds,
+    /// The last worker died, or was asked to end.
+    NoWorker,
+    /// The message, or the claim, was in the hands of who did.
     GoneWithIt,
     /// A producer stands still for so long.
     ProducerStopped(Duration),
@@ -89,8 +91,6 @@ pub(crate) enum Wait {
     ProviderBack,
     /// The database does.
     DatabaseBack,
-    /// The cache does.
-    CacheBack,
     /// The provider is not paused any more.
     Resumed,
     /// The merchant authorised again in the middle of a refresh.
@@ -106,11 +106,13 @@ impl Wait {
             Self::CallFailed => delta(BACKOFF),
             Self::BreakerOpen => BREAKER,
             Self::MessageLost | Self::ClaimUnknown | Self::Reconnected | Self::Resumed => CLAIM,
-            Self::MessageTwice | Self::CacheFailed | Self::CacheBack => HELD,
+            Self::MessageTwice | Self::CacheFailed => HELD,
             Self::StoreFailed => ASKED_AGAIN,
-            Self::LeaseUnknown => leaderless,
-            Self::ProducerGone => RESTARTED + leaderless,
-            Self::WorkerGone => RESTARTED,
+            // Who leads, or would, asks again after a third of the lease, which is a quarter of that.
+            Self::LeaseUnknown => leaderless / 4,
+            Self::LeaderGone => RESTARTED + leaderless,
+            Self::LeaderEnds => RESTARTED + leaderless / 4,
+            Self::NoWorker => RESTARTED,
             Self::GoneWithIt => RESTARTED + HELD + CLAIM,
             Self::ProducerStopped(pause) => delta(pause) + leaderless,
             Self::Stopped(pause) => delta(pause),
@@ -122,6 +124,11 @@ impl Wait {
             Self::PutOff => TURN,
         };
         more + PICKED_UP
+    }
+
+    /// Whether something that was away is there again.
+    fn is_return(self) -> bool {
+        matches!(self, Self::ProviderBack | Self::DatabaseBack | Self::Resumed)
     }
 }
 
@@ -220,9 +227,7 @@ impl Deadlines {
     pub(crate) fn excuse(&mut self, whom: Option<i64>, wait: Wait, now: DateTime<Utc>) {
         match wait {
             Wait::Away => self.away += 1,
-            Wait::ProviderBack | Wait::DatabaseBack | Wait::CacheBack | Wait::Resumed => {
-                self.away = self.away.saturating_sub(1);
-            }
+            _ if wait.is_return() => self.away = self.away.saturating_sub(1),
             _ => {}
         }
         let until = now + wait.longest(self.leaderless);
@@ -235,7 +240,7 @@ impl Deadlines {
                 if standing.put_off > PUT_OFF_AT_MOST {
                     continue;
                 }
-            } else {
+            } else if whom.is_some() || wait.is_return() {
                 standing.put_off = 0;
             }
             if standing.excused_until < until {
@@ -339,10 +344,10 @@ mod tests {
     }
 
     #[test]
-    fn who_was_in_the_hands_of_a_dead_worker_waits_for_more_than_the_next_worker() {
+    fn who_was_in_the_hands_of_the_last_worker_waits_for_more_than_the_next_one() {
         let mut deadlines = deadlines(&[row(1, "active", 1_000), row(2, "active", 1_000)]);
         deadlines.lease_lasts(TimeDelta::seconds(480));
-        deadlines.excuse(None, Wait::WorkerGone, at(1_000));
+        deadlines.excuse(None, Wait::NoWorker, at(1_000));
         deadlines.excuse(Some(1), Wait::GoneWithIt, at(1_000));
         let next = 1_000 + 55 + 75;
         assert!(!deadlines.seems_broken(at(next)));
@@ -352,10 +357,10 @@ mod tests {
     }
 
     #[test]
-    fn a_producer_that_is_gone_is_waited_for_as_long_as_its_lease_lasts() {
+    fn a_leader_that_is_gone_is_waited_for_as_long_as_its_lease_lasts() {
         let mut deadlines = deadlines(&[row(1, "active", 1_000)]);
         deadlines.lease_lasts(TimeDelta::seconds(60));
-        deadlines.excuse(None, Wait::ProducerGone, at(1_000));
+        deadlines.excuse(None, Wait::LeaderGone, at(1_000));
         let next = 1_000 + 55 + 80 + 75;
         assert!(!deadlines.seems_broken(at(next)));
         assert!(deadlines.seems_broken(at(next + 1)));
@@ -389,6 +394,20 @@ mod tests {
         assert_eq!(judge(&mut deadlines, 1_300, true), [100, 100, 200, 94]);
         deadlines.excuse(None, Wait::Away, at(1_300));
         assert_eq!(judge(&mut deadlines, 1_400, false), [200, 100, 200, 94]);
+    }
+
+    #[test]
+    fn what_befalls_all_is_no_reason_to_be_put_off_for_longer() {
+        let mut deadlines = deadlines(&[row(1, "active", 1_000)]);
+        for time in 1..=i64::from(PUT_OFF_AT_MOST) {
+            deadlines.excuse(Some(1), Wait::PutOff, at(1_000 + time));
+            deadlines.excuse(None, Wait::StoreFailed, at(1_000 + time));
+        }
+        deadlines.excuse(Some(1), Wait::PutOff, at(1_150));
+        assert!(deadlines.seems_broken(at(1_200)));
+        deadlines.excuse(Some(1), Wait::CallFailed, at(1_200));
+        deadlines.excuse(Some(1), Wait::PutOff, at(1_560));
+        assert!(!deadlines.seems_broken(at(1_700)), "a call lay between");
     }
 
     #[test]

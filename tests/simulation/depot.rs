@@ -164,7 +164,7 @@ impl Parked {
 }
 
 /// Clocks of processes differ by so much from the true time.
-const CLOCKS: chrono::TimeDelta = chrono::TimeDelta::seconds(4);
+pub(crate) const CLOCKS: chrono::TimeDelta = chrono::TimeDelta::seconds(4);
 
 #[async_trait]
 impl Settle for Parked {

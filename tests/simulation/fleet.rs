@@ -1,6 +1,6 @@
 //! The fleet of a run: which connections there are, at which provider, and what the ledger knows of each.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::Result;
@@ -83,6 +83,8 @@ struct Entries {
     failed: Vec<DateTime<Utc>>,
     /// By process.
     failed_in_a_row: HashMap<String, usize>,
+    /// Processes whose breaker may be open.
+    broken: HashSet<String>,
 }
 
 impl Ledger {
@@ -120,7 +122,19 @@ impl Ledger {
 
     /// One was served.
     pub(crate) fn served(&self, process: &str) {
-        self.entries().failed_in_a_row.remove(process);
+        let mut entries = self.entries();
+        entries.failed_in_a_row.remove(process);
+        entries.broken.remove(process);
+    }
+
+    /// A process's breaker may be open from now on, until it is served.
+    pub(crate) fn may_be_broken(&self, process: &str) {
+        self.entries().broken.insert(process.to_owned());
+    }
+
+    /// Whether it may be: then what fails is its probe, and opens it anew.
+    pub(crate) fn is_broken(&self, process: &str) -> bool {
+        self.entries().broken.contains(process)
     }
 
     /// A call was written down. Whoever died with it may have sent it.

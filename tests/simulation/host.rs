@@ -77,6 +77,11 @@ impl Host {
         hands.retain(|_, count| *count > 0);
     }
 
+    /// Whether it stands still, or will not take up anything more.
+    pub(crate) fn is_at_work(&self) -> bool {
+        !self.death.is_cancelled() && !self.end.is_cancelled() && *self.stopped_until() <= Instant::now()
+    }
+
     fn excuse(&self, all: Wait, in_its_hands: Wait) {
         self.world.excuse(None, all);
         self.excuse_hands(in_its_hands);
@@ -96,9 +101,11 @@ impl Host {
         }
     }
 
-    /// It is dead, or asked to end: all wait for who takes its place, and those in its hands for more.
-    pub(crate) fn leaves(&self) {
-        self.excuse(if self.is_producer { Wait::ProducerGone } else { Wait::WorkerGone }, Wait::GoneWithIt);
+    /// It is dead, or asked to end: whoever is in its hands waits, and all do, where nobody else does what it did.
+    pub(crate) fn leaves(&self, all: Option<Wait>) {
+        self.world.disturbed_until(self.world.now());
+        all.into_iter().for_each(|wait| self.world.excuse(None, wait));
+        self.excuse_hands(Wait::GoneWithIt);
     }
 
     /// Writes down what it does.

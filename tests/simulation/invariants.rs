@@ -8,7 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use freshet_shared::adapters::embedded::queue::InProcessQueue;
 use tokio::time::sleep;
 
-use crate::depot::Depot;
+use crate::depot::{CLOCKS, Depot};
 use crate::fleet::Ledger;
 use crate::marketplace::Marketplace;
 use crate::reigns::Reigns;
@@ -225,6 +225,13 @@ impl Invariants {
             && is_long_since(reconnected_at, market.lifetime);
         if is_settled && cached.as_deref().is_some_and(|cached| cached != token) {
             fails("the cache holds another token than the database");
+        }
+        // What a cache that lost everything lacks is looked at in its own time.
+        let is_expected = row.last_success_at.is_some()
+            && self.shelf.emptied_at().is_none()
+            && row.expires_at.is_some_and(|at| at - now > CLOCKS);
+        if is_settled && is_expected && cached.is_none() {
+            fails("the cache does not hold its token, and nobody mends that");
         }
     }
 }

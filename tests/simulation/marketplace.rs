@@ -209,7 +209,12 @@ impl Caller {
         let world = &self.host.world;
         world.excuse(Some(id), Wait::CallFailed);
         let (in_a_minute, in_a_row) = self.ledger.failed(&self.host.name, world.now());
-        if is_asked_to_wait || in_a_minute >= BREAKS_AFTER || in_a_row >= BREAKS_AFTER_IN_A_ROW {
+        let name = &self.host.name;
+        let is_open = in_a_minute >= BREAKS_AFTER || in_a_row >= BREAKS_AFTER_IN_A_ROW;
+        if is_open {
+            self.ledger.may_be_broken(name);
+        }
+        if is_asked_to_wait || self.ledger.is_broken(name) {
             world.excuse(None, Wait::BreakerOpen);
         }
     }

@@ -28,7 +28,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::deadlines::{BACKOFF, CLAIM};
+use crate::deadlines::{BACKOFF, CLAIM, Wait};
 use crate::depot::{Depot, Gate};
 use crate::fleet::Ledger;
 use crate::host::Host;
@@ -114,7 +114,7 @@ impl Parts {
                 () = shutdown.cancelled() => {}
                 () = sleep(term) => shutdown.cancel(),
             }
-            host.leaves();
+            host.leaves(self.what_lacks_without(kind, &host));
             if !host.death.is_cancelled() {
                 host.trace(format_args!("is asked to end"));
                 tokio::select! {
@@ -122,7 +122,7 @@ impl Parts {
                     () = host.death.cancelled() => {}
                     _ = process.join_next() => host.trace(format_args!("has ended")),
                 }
-                host.leaves();
+                host.leaves(self.what_lacks_without(kind, &host));
             }
             process.shutdown().await;
             self.reigns.ends(&host.name);
@@ -130,7 +130,20 @@ impl Parts {
             let pause = self.world.between(Duration::from_secs(1), Duration::from_secs(30));
             self.world.disturbed_until(self.world.now() + pause);
             sleep(pause).await;
-            host.leaves();
+        }
+    }
+
+    /// What all have to wait for when this one does not go on.
+    fn what_lacks_without(&self, kind: Kind, host: &Host) -> Option<Wait> {
+        match kind {
+            Kind::Worker => {
+                let living = self.living("worker");
+                let is_last = !living.iter().any(|other| other.name != host.name && other.is_at_work());
+                is_last.then_some(Wait::NoWorker)
+            }
+            Kind::Producer if self.reigns.leader().as_ref() != Some(&host.name) => None,
+            Kind::Producer if host.death.is_cancelled() => Some(Wait::LeaderGone),
+            Kind::Producer => Some(Wait::LeaderEnds),
         }
     }
 

@@ -108,7 +108,10 @@ fn end(platform: &Platform, disaster: Disaster) -> Result<()> {
     match disaster {
         Disaster::Outage(_) => market.set_outage(None),
         Disaster::NoDatabase => world.state().store_away -= 1,
-        Disaster::NoCache => world.state().is_cache_away = false,
+        Disaster::NoCache => {
+            world.state().is_cache_away = false;
+            world.disturbed_until(world.now());
+        }
         Disaster::Paused => platform.pause(market.name, false)?,
         _ => {}
     }
@@ -119,12 +122,11 @@ fn end(platform: &Platform, disaster: Disaster) -> Result<()> {
 }
 
 impl Disaster {
-    /// Where something that all need is away until it ends: its return.
+    /// Where something that all need is away until it ends: its return. Without the cache tokens are renewed all the same.
     fn back(self) -> Option<Wait> {
         match self {
             Self::Outage(_) => Some(Wait::ProviderBack),
             Self::NoDatabase => Some(Wait::DatabaseBack),
-            Self::NoCache => Some(Wait::CacheBack),
             Self::Paused => Some(Wait::Resumed),
             _ => None,
         }

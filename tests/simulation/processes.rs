@@ -141,7 +141,7 @@ impl Parts {
                 let is_last = !living.iter().any(|other| other.name != host.name && other.is_at_work());
                 is_last.then_some(Wait::NoWorker)
             }
-            Kind::Producer if self.reigns.leader().as_ref() != Some(&host.name) => None,
+            Kind::Producer if !self.reigns.may_hold_the_lease(&host.name) => None,
             Kind::Producer if host.death.is_cancelled() => Some(Wait::LeaderGone),
             Kind::Producer => Some(Wait::LeaderEnds),
         }

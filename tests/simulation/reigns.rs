@@ -19,6 +19,8 @@ struct Inner {
     producers: HashMap<String, Arc<Leadership>>,
     /// Whose each term of each lease is.
     terms: HashMap<(String, i64), String>,
+    /// Who was last given the lease of the scans, and may not know of it.
+    holder: Option<String>,
     taken_over: u64,
 }
 
@@ -46,7 +48,10 @@ impl Reigns {
     pub(crate) fn granted(&self, lease: &str, term: i64, holder: &str) {
         let mut inner = self.inner();
         let is_new = !inner.terms.contains_key(&(lease.to_owned(), term));
-        inner.taken_over += u64::from(is_new && lease == "scan" && term > 1);
+        if lease == "scan" {
+            inner.taken_over += u64::from(is_new && term > 1);
+            inner.holder = Some(holder.to_owned());
+        }
         let owner = inner.terms.entry((lease.to_owned(), term)).or_insert_with(|| holder.to_owned()).clone();
         drop(inner);
         if owner != holder {
@@ -79,6 +84,11 @@ impl Reigns {
     pub(crate) fn leader(&self) -> Option<String> {
         let inner = self.inner();
         inner.producers.iter().find(|(_, leadership)| leadership.leads()).map(|(name, _)| name.clone())
+    }
+
+    /// Whether all wait for its lease to run out where it does not go on.
+    pub(crate) fn may_hold_the_lease(&self, name: &str) -> bool {
+        self.leader().is_some_and(|leader| leader == name) || self.inner().holder.as_deref() == Some(name)
     }
 
     /// How often another term began.

@@ -39,8 +39,8 @@ use crate::host::Host;
 use crate::reigns::Reigns;
 use crate::world::World;
 
-/// To take or to release a lease.
 const LEASE: &str = "ask for a lease";
+const RELEASE: &str = "release a lease";
 const CLAIM: &str = "claim";
 
 /// Whether the urgent scan finds nobody, to see that it is missed.
@@ -57,6 +57,16 @@ pub(crate) fn leave_urgent_out() {
 /// From now on nobody is found by its next attempt alone, in all of this process.
 pub(crate) fn leave_retry_out() {
     WITHOUT_RETRY.store(true, Ordering::Relaxed);
+}
+
+/// What an operation that nobody knows of comes to.
+fn without(operation: &str) -> Wait {
+    match operation {
+        LEASE => Wait::LeaseUnknown,
+        // It stands until it runs out.
+        RELEASE => Wait::LeaderGone,
+        _ => Wait::StoreFailed,
+    }
 }
 
 fn is_left_out(due: Due, world: &World) -> bool {
@@ -260,8 +270,7 @@ impl Line {
         self.host.step(operation, id.map(|id| id.0)).await;
         if world.state().store_away > 0 || world.strikes(|faults| faults.store_away) {
             self.trace(operation, id, "does not reach the database");
-            let wait = if operation == LEASE { Wait::LeaseUnknown } else { Wait::StoreFailed };
-            self.host.was_failed(id.map(|id| id.0), wait);
+            self.host.was_failed(id.map(|id| id.0), without(operation));
             return Err(StoreError::Unavailable { operation, problem: "it cannot be reached".into() });
         }
         Ok(())
@@ -276,8 +285,7 @@ impl Line {
         let world = &self.host.world;
         if world.strikes(|faults| faults.store_reply_lost) {
             self.trace(operation, id, "loses the database's reply");
-            let wait = if operation == LEASE { Wait::LeaseUnknown } else { Wait::StoreFailed };
-            self.host.was_failed(id.map(|id| id.0), wait);
+            self.host.was_failed(id.map(|id| id.0), without(operation));
             if operation == CLAIM {
                 self.host.excuse_hands(Wait::ClaimUnknown);
             }
@@ -400,15 +408,20 @@ impl ScanStore for Line {
 #[async_trait]
 impl LeaseStore for Line {
     async fn take_lease(&self, name: &str, holder: &str, length: Duration) -> Result<Lease, StoreError> {
-        let taken = self.ask(LEASE, None, self.database.take_lease(name, holder, length)).await;
-        if let Ok(Lease::Ours { term }) = taken {
-            self.reigns.granted(name, term, holder);
-        }
+        // What the database gives is given, whether or not anybody hears of it.
+        let taking = async {
+            let taken = self.database.take_lease(name, holder, length).await;
+            if let Ok(Lease::Ours { term }) = taken {
+                self.reigns.granted(name, term, holder);
+            }
+            taken
+        };
+        let taken = self.ask(LEASE, None, taking).await;
         self.answered("after a lease", None, taken).await
     }
 
     async fn release_lease(&self, name: &str, holder: &str) -> Result<(), StoreError> {
-        self.ask(LEASE, None, self.database.release_lease(name, holder)).await
+        self.ask(RELEASE, None, self.database.release_lease(name, holder)).await
     }
 }
 

@@ -102,6 +102,11 @@ mod tests {
     use crate::network::Part;
     use crate::said::{Begun, Delivered};
 
+    use std::sync::Arc;
+
+    use freshet_shared::configuration::Configuration;
+    use freshet_worker::pool::PoolSettings;
+
     use super::*;
 
     fn at(second: i64) -> DateTime<Utc> {
@@ -141,6 +146,13 @@ mod tests {
         assert!(!judged(Kind::GivenBack, &twice, &away("a", 99, 105)), "each of them needs a reason");
         let slow = Event { what: What::Slow(Part::Database), ..away("a", 99, 110)[0].clone() };
         assert!(!judged(Kind::GivenBack, &given_back, &[slow]), "it was there");
+    }
+
+    #[test]
+    fn the_last_call_comes_when_the_product_says() {
+        let grace = Configuration::load(None, &HashMap::new()).unwrap().worker.shutdown_grace;
+        let settings = PoolSettings { concurrency: 1, grace, activity: Arc::default() };
+        assert_eq!(TimeDelta::from_std(settings.until_last_call()).unwrap(), LAST_CALL);
     }
 
     #[test]

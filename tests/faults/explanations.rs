@@ -13,7 +13,7 @@ use freshet_tests::model_provider::{Did, LedgerEntry};
 use crate::events::{Event, What, Whom};
 use crate::mischief::Done;
 use crate::network::Part;
-use crate::said::{End, Found, Job, Quarantined};
+use crate::said::{Begun, End, Found, Job, Quarantined};
 use crate::stage::GIVES_UP_AFTER;
 use crate::troupe::GaveUp;
 
@@ -119,6 +119,7 @@ impl Reasons<'_> {
     pub(crate) fn of_coming_again(&self, again: &Job, found: Found, past: Past<'_>) -> Explanation {
         self.what_lost_the_acknowledgement(again, found, past)
             .or_else(|| what_gave_back(again, past))
+            .or_else(|| self.what_took_from_who_began(again, past))
             .or_else(|| self.what_hid_its_own_work(again, found, past))
             .or_else(|| match found {
                 Found::NotYet => self.what_silenced(again, past),
@@ -168,7 +169,7 @@ impl Reasons<'_> {
         let call = past.calls.iter().rfind(is_it);
         let reason = match call {
             Some(call) => self.what_lost(&self.in_call(call, past), call.arrived_at),
-            None => self.what_kept_from_arriving(caller, lost),
+            None => self.what_kept_from_arriving(caller, lost, past),
         };
         reason.ok_or_else(|| {
             let arrived = if call.is_some() { "arrived" } else { "did not arrive" };
@@ -235,7 +236,10 @@ impl Reasons<'_> {
     /// When its caller said how it ended. A job for another message of the connection may say something in between, but not what
     /// a call comes to.
     fn said(&self, call: &LedgerEntry, past: Past<'_>) -> Option<DateTime<Utc>> {
-        let (worker, at) = (name(call), call.arrived_at);
+        self.said_by(name(call), call.arrived_at, past)
+    }
+
+    fn said_by(&self, worker: &str, at: DateTime<Utc>, past: Past<'_>) -> Option<DateTime<Utc>> {
         let may_end = at..=self.stored(worker, at);
         let is_end = |job: &&&Job| {
             let follows_a_call = matches!(job.end, End::Stored | End::Called | End::GivenBack);
@@ -325,6 +329,21 @@ impl Reasons<'_> {
         hands.filter_map(|hands| self.what_took_away(&hands, again.at)).next()
     }
 
+    /// Whoever had begun with the message, and lost it before it said what came of that: of what it did meanwhile, as of an
+    /// attempt that it put off, nobody knows but the row.
+    fn what_took_from_who_began(&self, again: &Job, past: Past<'_>) -> Option<&'static str> {
+        let is_earlier = |begun: &&Begun| {
+            begun.connection_id == again.connection_id && begun.by != again.by && begun.at <= again.at
+        };
+        let begun = self.done.said.begun.iter().filter(is_earlier);
+        let hands = begun.filter_map(|Begun { by, at, .. }| {
+            let until = self.stored(by, *at);
+            let has_said = past.jobs.iter().any(|job| job.by == *by && (*at..=until).contains(&job.at));
+            (!has_said).then_some(InHands { worker: by, since: *at, until })
+        });
+        hands.filter_map(|hands| self.what_took_away(&hands, again.at)).next()
+    }
+
     /// What took the message from this worker, before it came again at `again`.
     fn what_took_away(&self, hands: &InHands<'_>, again: DateTime<Utc>) -> Option<&'static str> {
         let until = hands.until.min(again);
@@ -377,19 +396,21 @@ impl Reasons<'_> {
     }
 
     /// A request of `caller` that never arrived: the network swallowed it, of which it can say so itself; or it died, or stood
-    /// still, between its note of the call and the call, or while it waited for what the network had swallowed.
-    fn what_kept_from_arriving(&self, caller: &str, lost: &Quarantined) -> Option<&'static str> {
-        let (since, stored) = (lost.unknown_since, self.stored(caller, lost.unknown_since));
+    /// still, before it said what came of it, or must have: on a busy machine seconds lie between the note of a call and the call.
+    fn what_kept_from_arriving(
+        &self,
+        caller: &str,
+        lost: &Quarantined,
+        past: Past<'_>,
+    ) -> Option<&'static str> {
+        let since = lost.unknown_since;
+        let until = self.said_by(caller, since, past).unwrap_or_else(|| self.stored(caller, since));
         let mut events = self.done.events.iter();
         let swallowed = events.clone().find(|event| {
             event.what == What::CutOff(Part::Provider)
                 && event.is_about(caller)
-                && event.is_between(since - ON_ITS_WAY, stored)
+                && event.is_between(since - ON_ITS_WAY, until)
         });
-        let until = match swallowed {
-            Some(_) => stored,
-            None => self.until_there_is_a_database(caller, since, since + ON_ITS_WAY),
-        };
         let stopped = events.find(|event| {
             event.what != What::CutOff(Part::Provider)
                 && event.loses_answers(caller, since - ON_ITS_WAY, until)

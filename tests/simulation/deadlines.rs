@@ -356,6 +356,56 @@ mod tests {
         assert_eq!(deadlines.broken(at(next + 180 + 300 + 1)).len(), 1);
     }
 
+    /// Each excuses whom it concerns, and nobody for longer than what it names.
+    #[test]
+    fn each_reason_has_its_time() {
+        let pause = Duration::from_secs(100);
+        let lease = 60;
+        for (wait, seconds) in [
+            (Wait::CallFailed, 300),
+            (Wait::BreakerOpen, 600),
+            (Wait::MessageLost, 300),
+            (Wait::ClaimUnknown, 300),
+            (Wait::Reconnected, 300),
+            (Wait::MessageTwice, 180),
+            (Wait::CacheFailed, 180),
+            (Wait::StoreFailed, 30),
+            (Wait::LeaseUnknown, lease / 3),
+            (Wait::LeaderEnds, 55 + lease / 3),
+            (Wait::LeaderGone, 55 + lease + lease / 3),
+            (Wait::NoWorker, 55),
+            (Wait::GoneWithIt, 55 + 180 + 300),
+            (Wait::ProducerStopped(pause), 100 + lease + lease / 3),
+            (Wait::Stopped(pause), 100),
+            (Wait::InStillHands(pause), 100 + 180 + 300),
+            (Wait::PutOff, 90),
+        ] {
+            let rows = [row(1, "active", 1_000), row(2, "active", 1_000)];
+            let mut deadlines = deadlines(&rows);
+            deadlines.lease_lasts(TimeDelta::seconds(lease));
+            assert_eq!(deadlines.broken(at(1_000)).len(), 2, "{wait:?} would be the first reason");
+            deadlines.update(&[row(1, "active", 2_000), row(2, "active", 2_000)], at(1_500));
+            deadlines.excuse(Some(1), wait, at(2_000));
+            assert_eq!(deadlines.broken(at(2_000)).len(), 1, "{wait:?} concerns one alone");
+            let last = 2_000 + seconds + 75;
+            assert!(!deadlines.seems_broken(at(last)), "{wait:?}");
+            assert!(deadlines.seems_broken(at(last + 1)), "{wait:?}");
+        }
+        for (wait, seconds) in [
+            (Wait::ProviderBack, 300 + 600),
+            (Wait::DatabaseBack, 30 + lease + lease / 3 + 180 + 300),
+            (Wait::Resumed, 300),
+        ] {
+            let mut deadlines = deadlines(&[row(1, "active", 1_000)]);
+            deadlines.lease_lasts(TimeDelta::seconds(lease));
+            deadlines.excuse(None, Wait::Away, at(900));
+            deadlines.excuse(None, wait, at(2_000));
+            let last = 2_000 + seconds + 75;
+            assert!(!deadlines.seems_broken(at(last)), "{wait:?}");
+            assert!(deadlines.seems_broken(at(last + 1)), "{wait:?}");
+        }
+    }
+
     #[test]
     fn a_leader_that_is_gone_is_waited_for_as_long_as_its_lease_lasts() {
         let mut deadlines = deadlines(&[row(1, "active", 1_000)]);

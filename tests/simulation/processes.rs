@@ -15,6 +15,7 @@ use freshet_shared::adapters::embedded::events::InProcessEvents;
 use freshet_shared::adapters::embedded::queue::InProcessQueue;
 use freshet_shared::adapters::embedded::rate_limiter::InProcessRateLimiter;
 use freshet_shared::domain::breaker::BreakerPolicy;
+use freshet_shared::domain::limits::share;
 use freshet_shared::domain::provider::catalogue::Providers;
 use freshet_shared::domain::retry::RetryPolicy;
 use freshet_shared::domain::window::RefreshWindows;
@@ -77,7 +78,8 @@ impl Settings {
     /// How many of a worker's jobs may have a call under way, at a provider that takes so many at once.
     pub(crate) fn slots(&self, concurrency: Option<u32>) -> u32 {
         let jobs = u32::try_from(self.concurrency).unwrap_or(u32::MAX);
-        concurrency.map_or(jobs, |concurrency| (concurrency / self.workers).clamp(1, jobs))
+        let part = concurrency.and_then(NonZeroU32::new).map(|number| share(number, self.workers).get());
+        part.map_or(jobs, |part| part.min(jobs))
     }
 }
 

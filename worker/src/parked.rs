@@ -65,11 +65,12 @@ pub(crate) async fn run_parked(
     };
     // A broker that hangs takes the messages back by itself.
     let stopping = async {
-        // As one that waits: dropped it would go back as one that failed, and after enough restarts end as a dead letter.
+        consumer.stop().await;
+        // As one that waits: dropped it would go back as one that failed, and after enough restarts end as a dead letter. And not
+        // before nothing is taken any more, or it would come here once more.
         if let Some(Err(error)) = OptionFuture::from(unfinished.map(|settle| settle.requeue())).await {
             tracing::warn!(%error, "a parked answer was not given back, and comes again when this process is gone");
         }
-        consumer.stop().await;
         consumer.finish().await;
     };
     let _ = tokio::time::timeout(LONGEST_STOP, stopping).await;

@@ -52,7 +52,8 @@ pub struct PermitSettings {
     pub breaker: BreakerPolicy,
     /// Over how long deferred jobs are spread at most, after the first of them may come back.
     pub longest_spread: TimeDelta,
-    /// How long a call takes at most, as far as the next ones go by it: what took longer stood still with its process.
+    /// For how long a slot counts at most by which the next jobs are planned, whether its call stood still with its process or
+    /// waited for a slow database: who comes back too early costs a message, who comes back too late a token.
     pub longest_call: Duration,
 }
 

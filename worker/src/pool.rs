@@ -111,7 +111,7 @@ pub struct PoolSettings {
 
 impl PoolSettings {
     /// How long after the shutdown began answers are parked that the database has not taken. What is left is for the broker.
-    fn until_last_call(&self) -> Duration {
+    pub fn until_last_call(&self) -> Duration {
         self.grace - (self.grace / 2).min(LAST_CALL)
     }
 }

@@ -22,7 +22,8 @@ use crate::refresh::{DATABASE_PATIENCE, Refresher, until_answered};
 
 /// The row's name in `producer_lease`.
 const LEASE: &str = "warm";
-/// Much longer than a page takes; renewed when a part of it has passed.
+/// Longer than a page takes, and renewed before the next one when a part of it has passed. Whose page takes longer all the same
+/// goes on beside whoever took over: both write what stands in MySQL, and one of them is counted.
 const LEASE_LENGTH: Duration = Duration::from_secs(30);
 const RENEW_AFTER: Duration = Duration::from_secs(5);
 /// Connections whose entries are written at the same time.
@@ -82,19 +83,24 @@ pub(crate) async fn fill_alone(
     refresher: &Refresher,
     warming: &Warming,
 ) -> anyhow::Result<Option<WarmReport>> {
+    let asked_at = Instant::now();
     if !holds_lease(refresher, warming).await? {
         return Ok(None);
     }
-    let filled = fill(refresher, warming).await;
+    let filled = fill(refresher, warming, asked_at).await;
     warming.leases.release_lease(LEASE, &refresher.holder).await?;
     filled.map(Some)
 }
 
-async fn fill(refresher: &Refresher, warming: &Warming) -> anyhow::Result<WarmReport> {
+/// Under a lease that was asked for at `renewed_at`.
+async fn fill(
+    refresher: &Refresher,
+    warming: &Warming,
+    mut renewed_at: Instant,
+) -> anyhow::Result<WarmReport> {
     let run = format!("{:016x}", refresher.randomness.next());
     refresher.cache.begin_warming(&run).await?;
     let mut report = WarmReport::default();
-    let mut renewed_at = Instant::now();
     for provider in refresher.providers.iter() {
         let Some(integration_type) = &provider.integration_type else { continue };
         let mut after = None;
@@ -111,8 +117,8 @@ async fn fill(refresher: &Refresher, warming: &Warming) -> anyhow::Result<WarmRe
             }
             // By time and not by page: of many providers each may have a page that is not full.
             if renewed_at.elapsed() >= RENEW_AFTER {
-                anyhow::ensure!(holds_lease(refresher, warming).await?, LOST_AGAIN);
                 renewed_at = Instant::now();
+                anyhow::ensure!(holds_lease(refresher, warming).await?, LOST_AGAIN);
             }
             let is_full = page.len() == PAGE as usize;
             after = page.last().copied();

@@ -294,7 +294,16 @@ fn a_call_that_never_arrived_was_not_sent_or_swallowed() {
     let by = |by: &str, events: &[Event]| lost(&[], Some(&unknown_since(100.0, by)), &done_of("a", events));
     let judged = |events: &[Event]| by("b", events);
     assert_eq!(judged(&[killed("a", 101.0)]), Ok("never arrived: worker killed"));
-    assert!(judged(&[killed("a", 103.0)]).is_err(), "it was sent by then");
+    assert_eq!(judged(&[killed("a", 106.5)]), Ok("never arrived: worker killed"), "the machine was busy");
+    assert!(judged(&[killed("a", 107.5)]).is_err(), "it was sent, and answered, by then");
+    let said = job("a", 102.0, End::Called);
+    let after = |when| {
+        with(&done_of("a", &[killed("a", when)]), |reasons| {
+            reasons.of_quarantine(Some(&unknown_since(100.0, "b")), Past { calls: &[], jobs: &[&said] })
+        })
+    };
+    assert_eq!(after(101.0), Ok("never arrived: worker killed"));
+    assert!(after(103.0).is_err(), "it had said what came of it");
     let still = of_worker(What::WorkerStoodStill, "a", [100.0, 130.0]);
     assert_eq!(judged(&[still]), Ok("never arrived: worker stood still"));
     // Who calls without an answer says so itself, unless it dies while it waits.
@@ -381,6 +390,27 @@ fn who_put_an_attempt_off_has_said_so_or_was_killed_before() {
     assert!(judged(&[], &[of_worker(BROKER, "c", [195.0, 196.0])]).is_err(), "that one could still speak");
     let called = came(&again, &[call("a", 150.0)], &[], &done(&[killed("c", 196.0)]));
     assert!(called.is_err(), "whoever called has put it off");
+}
+
+#[test]
+fn a_message_comes_again_from_who_had_begun_with_it_and_was_killed_before_it_said_how_that_ended() {
+    let calls = [call("a", 100.0)];
+    let failed = job("a", 102.0, End::Called);
+    let again = again(Found::NotYet, "c", 110.0);
+    let judged = |jobs: &[Job], when: f64, events: &[Event]| {
+        let mut done = done(events);
+        let (at, by) = (at(when), "b".to_owned());
+        done.said.begun = vec![Begun { connection_id: ID, at, by, delivered: Delivered::First }];
+        came(&again, &calls, jobs, &done)
+    };
+    let alone = std::slice::from_ref(&failed);
+    assert_eq!(judged(alone, 108.0, &[killed("b", 109.0)]), Ok("worker killed"));
+    assert!(judged(alone, 108.0, &[killed("b", 107.0)]).is_err(), "it had not begun");
+    assert!(judged(alone, 108.0, &[killed("b", 111.0)]).is_err(), "it came again before");
+    assert!(judged(alone, 108.0, &[killed("d", 109.0)]).is_err(), "somebody else had begun");
+    assert!(judged(alone, 100.0, &[killed("b", 109.0)]).is_err(), "it must have said how that ended");
+    let ended = [failed.clone(), job("b", 105.5, End::PutOff)];
+    assert!(judged(&ended, 104.0, &[killed("b", 109.0)]).is_err(), "it had said that, and the broker knew");
 }
 
 #[test]

@@ -148,7 +148,7 @@ async fn an_answer_that_the_database_does_not_take_in_time_is_parked_and_stored_
 }
 
 /// Hands out one message, and then none.
-struct OneDelivery(Option<Delivery>);
+struct OneDelivery(Option<Delivery>, Said);
 
 #[async_trait]
 impl Consumer for OneDelivery {
@@ -159,10 +159,12 @@ impl Consumer for OneDelivery {
         }
     }
 
-    async fn stop(&mut self) {}
+    async fn stop(&mut self) {
+        let _ = self.1.say("nothing more");
+    }
 }
 
-/// What was said of a message.
+/// What was said of a message, and to its queue.
 #[derive(Clone, Default)]
 struct Said(Arc<Mutex<Vec<&'static str>>>);
 
@@ -201,10 +203,10 @@ async fn a_parked_answer_that_nobody_can_store_before_the_end_is_given_back_as_o
         context: Default::default(),
         settle: Box::new(said.clone()),
     };
-    let consumer = Box::new(OneDelivery(Some(delivery)));
+    let consumer = Box::new(OneDelivery(Some(delivery), said.clone()));
     assert!(bench.refresher.last_call.is_cancelled());
     run_parked(&bench.refresher, consumer, &CancellationToken::new()).await.unwrap();
-    assert_eq!(*said.0.lock().unwrap(), ["given back"]);
+    assert_eq!(*said.0.lock().unwrap(), ["nothing more", "given back"]);
 }
 
 #[tokio::test]

@@ -105,15 +105,17 @@ impl Database {
             let heard = heard.clone();
             let pool = pool.before_acquire(move |connection, idle| {
                 let heard = heard.clone();
-                Box::pin(async move { Ok(heard.is_well(connection, idle.idle_for).await) })
+                Box::pin(async move { Ok(heard.is_well(connection, idle.age, idle.idle_for).await) })
             });
+            let silence =
+                idleness.map_or_else(String::new, |idleness| format!(", {}", idleness.session_setting()));
+            let session = format!("{MYSQL_SESSION}{silence}");
             pool.after_connect(move |connection, _| {
+                let session = session.clone();
                 Box::pin(async move {
-                    connection.execute(MYSQL_SESSION).await?;
+                    // A constant and a number.
+                    connection.execute(AssertSqlSafe(session)).await?;
                     connection.execute(MYSQL_ISOLATION).await?;
-                    if let Some(idleness) = idleness {
-                        connection.execute(AssertSqlSafe(idleness.session_setting())).await?;
-                    }
                     Ok(())
                 })
             })

@@ -1,5 +1,6 @@
 //! The connections to Redis: made in the background, made again whenever they are lost.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -9,7 +10,9 @@ use fred::error::{Error, ErrorKind};
 use fred::interfaces::{ClientLike, EventInterface};
 use fred::types::Builder;
 use fred::types::config::{Config, ConnectionConfig, ReconnectPolicy, UnresponsiveConfig};
-use tokio::sync::watch;
+use futures_util::FutureExt;
+use futures_util::future::Fuse;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
@@ -33,6 +36,8 @@ const PAUSE_AFTER_END: Duration = Duration::from_secs(1);
 pub(super) struct Link {
     client: Client,
     silence: Arc<Silence>,
+    /// Tells its keeper to make another one.
+    given_up: Arc<Notify>,
 }
 
 impl Link {
@@ -46,7 +51,7 @@ impl Link {
         match &answer {
             Err(error) if *error.kind() == ErrorKind::Timeout => {
                 if self.silence.lasts(asked_at, Instant::now()) {
-                    self.make_again();
+                    self.given_up.notify_one();
                 }
             }
             // Neither did anything come nor was anything waited for.
@@ -55,15 +60,6 @@ impl Link {
             Ok(_) | Err(_) => self.silence.broken(Instant::now()),
         }
         answer
-    }
-
-    fn make_again(&self) {
-        let (client, silence) = (self.client.clone(), self.silence.clone());
-        tokio::spawn(async move {
-            // Ends with the client where that is closed meanwhile.
-            let _ = client.force_reconnection().await;
-            silence.broken(Instant::now());
-        });
     }
 }
 
@@ -97,8 +93,9 @@ impl Links {
                 // 0 attempts: for ever.
                 .set_policy(ReconnectPolicy::new_exponential(0, FIRST_RECONNECT_MS, LAST_RECONNECT_MS, 2))
                 .build()?;
-            keepers.spawn(keep(client.clone(), heard.clone()));
-            links.push(Link { client, silence: Arc::default() });
+            let (silence, given_up) = (Arc::<Silence>::default(), Arc::<Notify>::default());
+            keepers.spawn(keep(client.clone(), heard.clone(), silence.clone(), given_up.clone()));
+            links.push(Link { client, silence, given_up });
         }
         let is_away = AtomicBool::new(false);
         Ok(Self { links, is_away, trouble, patience: settings.command_timeout, _keepers: keepers })
@@ -160,14 +157,28 @@ impl Links {
 
 /// fred's task ends where it should go on, for example when its buffer is so full that it cannot queue its own wish
 /// to reconnect. So it is started again, until somebody closes the connection.
-async fn keep(client: Client, heard: watch::Sender<Problem>) {
+async fn keep(client: Client, heard: watch::Sender<Problem>, silence: Arc<Silence>, given_up: Arc<Notify>) {
     let mut errors = client.error_rx();
     let mut life = AbortOnDropHandle::new(client.connect());
+    let mut again = pin!(Fuse::terminated());
     loop {
         let end = tokio::select! {
             end = &mut life => end,
             Ok((error, _)) = errors.recv() => {
                 heard.send_replace(Problem::not_connected(Some(error)));
+                continue;
+            }
+            () = given_up.notified() => {
+                tracing::warn!(
+                    "a connection to Redis says nothing, {UNRESPONSIVE_AFTER:?} and more after a command: another one is made"
+                );
+                let client = client.clone();
+                // What it says does not matter: whoever asks hears whether there is a connection.
+                again.set(async move { drop(client.force_reconnection().await) }.fuse());
+                continue;
+            }
+            () = &mut again => {
+                silence.broken(Instant::now());
                 continue;
             }
         };

@@ -9,6 +9,9 @@ use tokio::time::Instant;
 /// A connection that has been silent for so long after a command is given up.
 pub(super) const UNRESPONSIVE_AFTER: Duration = Duration::from_secs(4);
 
+/// A connection of which nothing was asked for so long was not used all the time.
+const PAUSE: Duration = UNRESPONSIVE_AFTER;
+
 /// What is known of one connection.
 #[derive(Default)]
 pub(super) struct Silence(Mutex<State>);
@@ -19,6 +22,8 @@ struct State {
     heard_at: Option<Instant>,
     /// Since when it owes an answer that was waited for in vain.
     since: Option<Instant>,
+    /// When one was last waited for in vain.
+    failed_at: Option<Instant>,
     /// Another one is being made.
     is_given_up: bool,
 }
@@ -32,6 +37,11 @@ impl Silence {
     /// The answer to a command of that time did not come. `true` where the connection is to be given up; once.
     pub(super) fn lasts(&self, asked_at: Instant, now: Instant) -> bool {
         let mut state = self.state();
+        // With a pause between, in which nothing was asked, one says nothing of the other; fred looks at pauses.
+        if state.failed_at.is_some_and(|failed_at| asked_at.saturating_duration_since(failed_at) > PAUSE) {
+            state.since = None;
+        }
+        state.failed_at = Some(now);
         let heard_at = state.heard_at.unwrap_or(asked_at);
         let since = *state.since.get_or_insert(asked_at.max(heard_at));
         let is_over = !state.is_given_up && now - since >= UNRESPONSIVE_AFTER;
@@ -62,6 +72,15 @@ mod tests {
         silence.broken(at(9));
         let given_up: Vec<bool> = (9..13).map(|second| silence.lasts(at(second), at(second + 1))).collect();
         assert_eq!(given_up, [false, false, false, true]);
+    }
+
+    #[test]
+    fn two_answers_that_did_not_come_with_a_pause_between_are_no_silence() {
+        let (silence, at) = silence();
+        assert!(!silence.lasts(at(0), at(1)));
+        assert!(!silence.lasts(at(6), at(7)));
+        assert!(!silence.lasts(at(8), at(9)));
+        assert!(silence.lasts(at(9), at(10)), "4 s since it was asked after the pause");
     }
 
     #[test]

@@ -20,10 +20,10 @@ impl Idleness {
         Self { seconds: seconds.clamp(1, LONGEST) }
     }
 
-    /// After so long without a word the server ends a session, and rolls back what it has begun. A statement that it works on
+    /// For `SET`: after so long without a word the server ends a session, and rolls back what it has begun. A statement that it works on
     /// does not count.
     pub(in crate::adapters::database) fn session_setting(self) -> String {
-        format!("SET SESSION wait_timeout = {}", self.seconds)
+        format!("SESSION wait_timeout = {}", self.seconds)
     }
 
     /// After so long the pool closes what lies idle, so that the server has nothing to complain of. It looks that often, and
@@ -53,7 +53,7 @@ mod tests {
             (Duration::ZERO, 1),
             (Duration::MAX, LONGEST),
         ] {
-            assert_eq!(of(timeout), format!("SET SESSION wait_timeout = {seconds}"), "{timeout:?}");
+            assert_eq!(of(timeout), format!("SESSION wait_timeout = {seconds}"), "{timeout:?}");
         }
     }
 

@@ -7,6 +7,7 @@ use freshet_shared::domain::lane::Lane;
 use freshet_tests::binaries::Binary;
 use freshet_tests::fleet::{NewConnection, PATIENCE, TestFleet};
 use freshet_tests::services::MariaDb;
+use freshet_tests::waiting::eventually;
 use sea_orm::{ConnectionTrait, DbBackend, Statement};
 
 const MANY: i64 = 600;
@@ -30,14 +31,25 @@ async fn refresh(fleet: &TestFleet, ids: RangeInclusive<i64>, at_once: &str) -> 
     let scanned = statements(fleet).await?;
     let worker = Binary::new("worker")?.arguments(["run"]).variables(&fleet.environment);
     let worker = worker.variables([("FRESHET_WORKER__CONCURRENCY", at_once)]).start()?;
-    fleet.vhost.until_drained(PATIENCE).await?;
-    let _ = worker.terminate(PATIENCE).await?.with_code(0)?;
-    let refreshed = statements(fleet).await?;
     let (first, last) = ids.into_inner();
+    // What has begun is finished; and the broker's count of what is in somebody's hands comes late.
+    eventually("all are asked for", PATIENCE, async || {
+        let asked = fleet.token_requests().len();
+        ensure!(asked as i64 >= last, "{asked} were; the worker says:\n{}", worker.stderr());
+        Ok(())
+    })
+    .await?;
+    let worker = worker.terminate(PATIENCE).await?.with_code(0)?;
+    let refreshed = statements(fleet).await?;
     let fresh = format!(
         "SELECT COUNT(*) FROM token_refresh WHERE generation = 1 AND connection_id BETWEEN {first} AND {last}"
     );
-    assert_eq!(fleet.number(&fresh).await?, count as i64, "all are refreshed");
+    assert_eq!(
+        fleet.number(&fresh).await?,
+        count as i64,
+        "all are refreshed; the worker said:\n{}",
+        worker.stderr
+    );
     let each = |statements: i64| statements as f64 / count as f64;
     Ok((each(scanned - before), each(refreshed - scanned)))
 }

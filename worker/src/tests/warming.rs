@@ -33,10 +33,17 @@ async fn a_connection_that_was_never_due_is_readable_again_too() {
     assert_eq!(bench.provider.calls().len(), 0);
 }
 
-/// The first round trip takes so long.
+/// The first round trip takes so long, whether it is made or fails.
 struct SlowAtFirst {
     took: Duration,
+    is_made: bool,
     is_over: AtomicBool,
+}
+
+impl SlowAtFirst {
+    fn new(took: Duration, is_made: bool) -> Arc<Self> {
+        Arc::new(Self { took, is_made, is_over: AtomicBool::new(false) })
+    }
 }
 
 impl RoundTrips for SlowAtFirst {
@@ -45,7 +52,9 @@ impl RoundTrips for SlowAtFirst {
             return trip;
         }
         async {
-            trip.await;
+            if self.is_made {
+                trip.await;
+            }
             tokio::time::pause();
             tokio::time::advance(self.took).await;
             tokio::time::resume();
@@ -84,32 +93,11 @@ async fn the_lease_is_renewed_by_time_and_not_only_after_a_full_page() {
         // The first question makes the row of the lease.
         assert_eq!(fill_alone(&bench.refresher, &warming).await.unwrap(), None);
         leases.asked.store(0, Ordering::SeqCst);
-        let slow = SlowAtFirst { took, is_over: AtomicBool::new(false) };
-        let slow = bench.database.clone().with_round_trips(Arc::new(slow));
+        let slow = bench.database.clone().with_round_trips(SlowAtFirst::new(took, true));
         Arc::get_mut(&mut bench.refresher).unwrap().store = Arc::new(slow);
         let report = fill_alone(&bench.refresher, &warming).await.unwrap();
         assert_eq!(report, Some(WarmReport { connections: 1, passed_over: 0 }));
         assert_eq!(leases.asked.load(Ordering::SeqCst), asked, "after pages of {took:?}");
-    }
-}
-
-/// Does not make the first round trip, which takes so long to fail.
-struct NotAtFirst {
-    took: Duration,
-    is_over: AtomicBool,
-}
-
-impl RoundTrips for NotAtFirst {
-    fn make<'t>(&'t self, trip: BoxFuture<'t, ()>) -> BoxFuture<'t, ()> {
-        if self.is_over.swap(true, Ordering::SeqCst) {
-            return trip;
-        }
-        async {
-            tokio::time::pause();
-            tokio::time::advance(self.took).await;
-            tokio::time::resume();
-        }
-        .boxed()
     }
 }
 
@@ -118,8 +106,7 @@ async fn a_repair_is_planned_however_long_the_database_does_not_answer() {
     for took in [0, 300].map(Duration::from_secs) {
         let mut bench = Bench::new().await;
         bench.add(1, 300).await;
-        let trips = NotAtFirst { took, is_over: AtomicBool::new(false) };
-        let database = bench.database.clone().with_round_trips(Arc::new(trips));
+        let database = bench.database.clone().with_round_trips(SlowAtFirst::new(took, false));
         let connection = bench.load(1).await;
         Arc::get_mut(&mut bench.refresher).unwrap().store = Arc::new(database);
         plan_cache_repair(&bench.refresher, &connection, connection.generation).await;

@@ -6,7 +6,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use chrono::TimeDelta;
 use freshet_shared::adapters::database::{Database, DatabaseSettings};
-use freshet_shared::domain::connection::{ConnectionId, ConnectionState, Generation, LoadedConnection};
+use freshet_shared::domain::connection::{
+    ConnectionId, ConnectionState, Generation, LoadedConnection, RowStanding,
+};
 use freshet_shared::domain::failure::{Failure, FailureClass};
 use freshet_shared::domain::secret::Secret;
 use freshet_shared::ports::queue::{TRACEPARENT, TraceContext};
@@ -320,6 +322,14 @@ async fn a_row_that_somebody_holds_a_lock_on_keeps_nobody_else_waiting() -> Resu
 
 const TRACE_ID: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
+fn active() -> RowStanding {
+    RowStanding { state: ConnectionState::Active, waiting_fingerprint: None }
+}
+
+fn quarantined(fingerprint: &str) -> RowStanding {
+    RowStanding { state: ConnectionState::Quarantined, waiting_fingerprint: Some(fingerprint.into()) }
+}
+
 fn failure(id: i64, detail: &str) -> FailureRecord {
     FailureRecord {
         connection_id: ConnectionId(id),
@@ -327,6 +337,8 @@ fn failure(id: i64, detail: &str) -> FailureRecord {
         failure: Failure::new(FailureClass::ServerError, detail),
         at: now(),
         next_attempt_at: now() + TimeDelta::minutes(id),
+        loaded: Some(active()),
+        not_spent: None,
         state: ConnectionState::Active,
         is_standing_kept: false,
         grant_failures: 2,
@@ -346,7 +358,10 @@ async fn failures_are_written_together_each_with_its_own_history() -> Result<()>
     let database = connect(&fleet).await?;
     fleet
         .execute(
-            "UPDATE token_refresh SET lease_owner = 'one', lease_until = UTC_TIMESTAMP(), attempt_id = 'open', \
+            "UPDATE token_refresh SET lease_owner = 'one', lease_until = UTC_TIMESTAMP(), \
+             attempt_id = IF(connection_id % 10 IN (8, 9), NULL, 'open'), \
+             state = IF(connection_id % 10 = 9, 'quarantined', 'active'), \
+             waiting_fingerprint = IF(connection_id % 10 = 9, 'of another call', NULL), \
              attempt_grant = 'spent', attempt_sent_at = UTC_TIMESTAMP(), queued_until = UTC_TIMESTAMP(), failures = 3, \
              generation = IF(connection_id % 10 = 1, 5, 0)",
             [],
@@ -385,7 +400,7 @@ async fn failures_are_written_together_each_with_its_own_history() -> Result<()>
     assert_eq!(answers.last(), Some(&Ok(true)));
     for (answer, id) in answers.into_iter().zip(1..=COUNT) {
         match id % 10 {
-            0 | 1 => assert_eq!(answer, Ok(false), "{id}"),
+            0 | 1 | 9 => assert_eq!(answer, Ok(false), "{id}"),
             6 => ensure!(matches!(answer, Err(StoreError::Refused { .. })), "{id}: {answer:?}"),
             _ => assert_eq!(answer, Ok(true), "{id}"),
         }
@@ -395,26 +410,27 @@ async fn failures_are_written_together_each_with_its_own_history() -> Result<()>
     };
     let each = COUNT / 10;
     for (condition, expected) in [
-        // Somebody else's, moved on, refused: nothing of it was written.
+        // Somebody else's, moved on, refused, quarantined meanwhile: nothing of it was written.
         (
-            "connection_id % 10 IN (0, 1, 6) AND failures = 3 AND failure_class IS NULL AND queued_until IS NOT NULL",
-            3 * each,
+            "connection_id % 10 IN (0, 1, 6, 9) AND failures = 3 AND failure_class IS NULL AND queued_until IS NOT NULL",
+            4 * each,
         ),
         (
-            "connection_id % 10 NOT IN (0, 1, 6) AND failure_class = 'server_error' AND queued_until IS NULL",
-            7 * each,
+            "connection_id % 10 NOT IN (0, 1, 6, 9) AND failure_class = 'server_error' AND queued_until IS NULL",
+            6 * each,
         ),
-        ("failures = IF(connection_id % 10 IN (0, 1, 4, 6), 3, IF(connection_id = 8, 5, 4))", COUNT),
-        ("grant_failures = 2", 7 * each),
+        ("failures = IF(connection_id % 10 IN (0, 1, 4, 6, 9), 3, IF(connection_id = 8, 5, 4))", COUNT),
+        ("grant_failures = 2", 6 * each),
+        ("state = 'quarantined' AND waiting_fingerprint = 'of another call'", each),
         ("state = 'needs_reauth' AND waiting_fingerprint = 'as it is' AND connection_id % 10 = 5", each),
-        ("state <> 'active'", each),
+        ("state <> 'active'", 2 * each),
         ("attempt_id = 'open' AND attempt_grant = 'spent' AND attempt_sent_at IS NOT NULL", 5 * each),
-        ("lease_owner = 'one' AND lease_until IS NOT NULL", 4 * each),
-        ("last_trace LIKE '00-4bf92f3577b34da6a3ce929d0e0e4736-%'", 7 * each),
+        ("lease_owner = 'one' AND lease_until IS NOT NULL", 5 * each),
+        ("last_trace LIKE '00-4bf92f3577b34da6a3ce929d0e0e4736-%'", 6 * each),
         ("CHAR_LENGTH(failure_detail) = 500 AND connection_id % 10 = 7", each),
         (
             "TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(), next_attempt_at) BETWEEN 60 * connection_id - 60 AND 60 * connection_id",
-            7 * each,
+            6 * each,
         ),
     ] {
         assert_eq!(count(condition).await?, expected, "{condition}");
@@ -428,8 +444,13 @@ async fn failures_are_written_together_each_with_its_own_history() -> Result<()>
                  AND (a.failure_detail = r.failure_detail OR a.connection_id = 8)"
             )
             .await?,
-        7 * each + 1
+        6 * each + 1
     );
+    // A reply may have been lost: the same again finds what it left.
+    let mut again = failure(5, "again");
+    (again.state, again.fingerprint) = (ConnectionState::NeedsReauth, Some("as it is".into()));
+    assert_eq!(database.record_failure(&again).await, Ok(true));
+    assert_eq!(database.record_failure(&failure(5, "loaded before that")).await, Ok(false));
     fleet.dissolve().await
 }
 
@@ -441,11 +462,15 @@ async fn of_many_who_would_spend_one_refresh_token_one_is_let() -> Result<()> {
     fleet
         .execute(
             "UPDATE token_refresh SET generation = IF(connection_id % 6 = 1, 1, 0), \
-             state = IF(connection_id % 6 = 2, 'quarantined', 'active'), \
+             state = IF(connection_id % 6 IN (0, 2, 5), 'quarantined', 'active'), \
+             waiting_fingerprint = CASE connection_id % 6 WHEN 0 THEN 'before' WHEN 5 THEN 'anew' END, \
              attempt_id = IF(connection_id % 6 IN (3, 4), 'before', NULL), \
              lease_until = IF(connection_id % 6 = 4, UTC_TIMESTAMP() + INTERVAL 1 HOUR, UTC_TIMESTAMP() - INTERVAL 1 HOUR)",
             [],
         )
+        .await?;
+    fleet
+        .execute("UPDATE ie_appinstall_connection SET refreshToken = 'reconnected' WHERE id % 12 = 9", [])
         .await?;
     let mut attempts = Vec::new();
     for round in 0..5 {
@@ -453,11 +478,15 @@ async fn of_many_who_would_spend_one_refresh_token_one_is_let() -> Result<()> {
             attempts.push(Attempt {
                 connection_id: ConnectionId(id),
                 generation: Generation(0),
-                loaded_state: ConnectionState::Active,
+                loaded: match id % 6 {
+                    0 | 5 => quarantined("before"),
+                    _ => active(),
+                },
+                loaded_grant: None,
                 loaded_attempt: matches!(id % 6, 3 | 4).then(|| "before".into()),
                 id: format!("{id} in round {round}"),
                 owner: format!("worker {round}"),
-                unknown_for: TimeDelta::zero(),
+                is_effect_unknown: false,
                 grant: "digest".into(),
                 lease: TimeDelta::minutes(2),
                 passes: false,
@@ -476,8 +505,8 @@ async fn of_many_who_would_spend_one_refresh_token_one_is_let() -> Result<()> {
             .zip(&attempts)
             .filter(|(answer, attempt)| attempt.connection_id.0 == id && **answer == Ok(true))
             .collect();
-        // Another generation, another state, somebody else's lease.
-        assert_eq!(let_go.len(), usize::from(!matches!(id % 6, 1 | 2 | 4)), "{id}");
+        // Another generation, another state, somebody else's lease, another quarantine, another refresh token.
+        assert_eq!(let_go.len(), usize::from(!matches!(id % 6, 1 | 2 | 4 | 5) && id % 12 != 9), "{id}");
         if let [(_, attempt)] = let_go[..] {
             let stands = format!(
                 "SELECT COUNT(*) FROM token_refresh WHERE connection_id = {id} AND attempt_id = '{}' \
@@ -495,13 +524,13 @@ async fn of_many_who_would_spend_one_refresh_token_one_is_let() -> Result<()> {
 
 #[tokio::test]
 async fn claims_end_together_and_only_those_of_their_generation() -> Result<()> {
-    const COUNT: i64 = 90;
+    const COUNT: i64 = 96;
     let fleet = fleet_of(COUNT).await?;
     let database = connect(&fleet).await?;
     fleet
         .execute(
             "UPDATE token_refresh SET queued_until = UTC_TIMESTAMP(), failures = 4, grant_failures = 1, \
-             failure_class = 'network', failure_detail = 'away', state = 'needs_reauth', waiting_fingerprint = 'f', \
+             failure_class = 'network', failure_detail = 'away', state = 'quarantined', waiting_fingerprint = 'f', \
              attempt_id = 'open', attempt_sent_at = UTC_TIMESTAMP(), attempt_grant = 'g', \
              generation = IF(connection_id % 3 = 1, 1, 0)",
             [],
@@ -513,8 +542,11 @@ async fn claims_end_together_and_only_those_of_their_generation() -> Result<()> 
         claim: None,
         loaded_next_attempt_at: None,
         next_attempt_at: (id % 2 == 0).then(now),
-        // Of one in six, the call that is open by now was not when it was loaded.
-        recovered: (id % 3 == 2).then(|| Recovered { loaded_attempt: (id % 6 == 2).then(|| "open".into()) }),
+        // Of one in six, the call that is open by now was not when it was loaded; one in twelve was quarantined anew since.
+        recovered: (id % 3 == 2).then(|| Recovered {
+            loaded: quarantined(if id % 12 == 8 { "before" } else { "f" }),
+            loaded_attempt: (id % 6 == 2).then(|| "open".into()),
+        }),
         trace: TraceContext::default(),
     });
     let answers = together(&database, releases.collect(), |database, release| async move {
@@ -524,18 +556,19 @@ async fn claims_end_together_and_only_those_of_their_generation() -> Result<()> 
     assert!(answers.iter().all(Result::is_ok));
     for (condition, expected) in [
         ("queued_until IS NOT NULL AND generation = 1", COUNT / 3),
-        ("queued_until IS NULL AND generation = 0", COUNT / 2),
+        ("queued_until IS NULL AND generation = 0", COUNT / 12 * 5),
         ("connection_id % 6 = 5 AND queued_until IS NOT NULL AND generation = 0", COUNT / 6),
-        ("next_attempt_at IS NOT NULL AND generation = 0", COUNT / 3),
+        ("connection_id % 12 = 8 AND queued_until IS NOT NULL AND generation = 0", COUNT / 12),
+        ("next_attempt_at IS NOT NULL AND generation = 0", COUNT / 4),
         (
-            "connection_id % 6 = 2 AND state = 'active' AND failures = 0 AND grant_failures = 0 AND failure_class IS NULL \
+            "connection_id % 12 = 2 AND state = 'active' AND failures = 0 AND grant_failures = 0 AND failure_class IS NULL \
              AND failure_detail IS NULL AND waiting_fingerprint IS NULL AND attempt_id IS NULL \
              AND attempt_sent_at IS NULL AND attempt_grant IS NULL",
-            COUNT / 6,
+            COUNT / 12,
         ),
         (
-            "state = 'needs_reauth' AND failures = 4 AND attempt_id = 'open' AND waiting_fingerprint = 'f'",
-            COUNT / 6 * 5,
+            "state = 'quarantined' AND failures = 4 AND attempt_id = 'open' AND waiting_fingerprint = 'f'",
+            COUNT / 12 * 11,
         ),
     ] {
         let query = format!("SELECT COUNT(*) FROM token_refresh WHERE {condition}");

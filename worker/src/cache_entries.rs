@@ -30,7 +30,10 @@ pub async fn repair_cache(
     provider: &Provider,
     connection: &LoadedConnection,
 ) -> Cached {
-    let Some(token) = &connection.access_token else { return Cached::Written };
+    // What somebody deactivated since is nobody's to read.
+    let Some(token) = connection.access_token.as_ref().filter(|_| connection.is_active) else {
+        return Cached::Written;
+    };
     // Without expiry a token is good only where we stored it as such.
     if connection.expires_at.is_none() && connection.state != ConnectionState::Unmonitored {
         return Cached::Written;
@@ -51,7 +54,7 @@ async fn put(refresher: &Refresher, entry: TokenEntry) -> Cached {
         Ok(Put::Written) => Cached::Written,
         Ok(Put::Refused) => Cached::Newer,
         Err(error) => {
-            tracing::warn!(connection_id = entry.connection_id.0, %error, "token not cached; a repair is planned");
+            tracing::warn!(connection_id = entry.connection_id.0, %error, "token not cached: a repair or the next attempt writes it");
             Cached::Failed
         }
     }

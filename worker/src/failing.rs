@@ -94,6 +94,15 @@ impl<'a> Subject<'a> {
         loaded.into_iter().chain(self.sent.attempt).map(str::to_owned).collect()
     }
 
+    /// What tells the refresh token that only our call can have spent, as [`FailureRecord::not_spent`], if `failure` says that it
+    /// did not: a strict one is presented by nobody else.
+    fn not_spent(&self, failure: &Failure) -> Option<String> {
+        let History { rotation, unknown_since, .. } = self.history;
+        let is_known = rotation == Rotation::Strict && unknown_since.is_none() && !failure.may_have_spent;
+        let connection = self.connection.filter(|_| is_known && self.sent.attempt.is_some())?;
+        Some(connection.grant_fingerprint())
+    }
+
     /// The number of the call of which nobody knows what it did: the one that was open when the row was loaded, or ours.
     fn unknown_attempt(&self) -> Option<&str> {
         let open = self.connection.filter(|connection| connection.unknown_since().is_some());
@@ -167,6 +176,8 @@ pub(crate) async fn failed(
         failure: failure.clone(),
         at,
         next_attempt_at: decision.next_attempt_at,
+        loaded: subject.connection.map(LoadedConnection::standing),
+        not_spent: subject.not_spent(&failure),
         state,
         is_standing_kept: subject.kept.is_some(),
         grant_failures: decision.grant_failures,

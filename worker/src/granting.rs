@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use freshet_shared::domain::connection::{Grant, LoadedConnection};
 use freshet_shared::domain::failure::{Failure, FailureClass};
 use freshet_shared::domain::input_fields::InputFields;
@@ -96,11 +96,12 @@ async fn ask(
             let attempt = Attempt {
                 connection_id: connection.id,
                 generation: connection.generation,
-                loaded_state: connection.state,
+                loaded: connection.standing(),
+                loaded_grant: connection.stored_grant.clone(),
                 loaded_attempt: connection.attempt_id.clone(),
                 id: attempt_id.to_owned(),
                 owner: owner.clone(),
-                unknown_for: unknown_since.map_or(TimeDelta::zero(), |since| sent_at - since),
+                is_effect_unknown: unknown_since.is_some(),
                 grant: connection.grant_fingerprint(),
                 lease: refresher.lease,
                 // Who finds a lease and is here all the same was told so by `decide`.
@@ -187,12 +188,12 @@ async fn begin(
     unknown_since: Option<DateTime<Utc>>,
 ) -> Result<(), NoGrant> {
     // Who stands still time and again in this very place has other troubles.
-    const LOOKS: u32 = 3;
-    for _ in 0..LOOKS {
+    const LOOKS: u32 = 10;
+    for look in 1..=LOOKS {
         // From before the question, for its reply may be old when it is read.
-        let asked_at = Instant::now();
+        let (asked_at, began_at) = (Instant::now(), refresher.clock.now());
         // It was decided when the connection was loaded, which may be long ago by now.
-        if unknown_since.is_some_and(|since| !rotation.may_repeat(since, refresher.clock.now())) {
+        if unknown_since.is_some_and(|since| !rotation.may_repeat(since, began_at)) {
             let detail = "a call that spent the refresh token was sent, its answer was never stored, and it is too late to call \
                  again";
             let failure = Failure::of_unknown_effect(FailureClass::AnswerLost, detail);
@@ -200,11 +201,16 @@ async fn begin(
         }
         journal(refresher, attempt).await?;
         reached(Point::AfterLease).await;
-        if rotation.unsent_for().is_none_or(|longest| asked_at.elapsed() < longest) {
-            break;
+        let since = unknown_since.unwrap_or(began_at);
+        if rotation.may_be_sent(look, asked_at.elapsed(), since, refresher.clock.now()) {
+            return Ok(());
         }
     }
-    Ok(())
+    // Nothing was sent, which only this process knows: the call must not stay written down as if it were.
+    let detail = "not called: each time the call was written down, the database's answer came too late to send it within the \
+         provider's leeway; see how long its statements take";
+    let failure = Failure::new(FailureClass::Network, detail);
+    Err(NoGrant::Failed { failure, unknown_since, is_answer: false, is_for_all: true })
 }
 
 /// Fails closed: what is not written down is not sent. A database whose reply was lost is asked again, which changes nothing.

@@ -35,7 +35,7 @@ use crate::in_flight::Mark;
 use crate::parked::store_kept;
 use crate::parking::settled_or_parked;
 use crate::permit::Permits;
-use crate::repairing::{deferred, overtaken, plan_cache_repair, restore_cache, skipped};
+use crate::repairing::{deferred, make_readable, overtaken, plan_cache_repair, restore_cache, skipped};
 use crate::storing::store_grant;
 
 /// For what is in nobody's hands but ours: the database is waited for until the process ends.
@@ -155,6 +155,9 @@ async fn work(
             };
         }
         Decision::Skip(skip, connection) => {
+            if let (Skip::NotYet | Skip::InFlight, Some(connection)) = (skip, &connection) {
+                make_readable(refresher, provider, connection).await;
+            }
             return skipped(refresher, provider, skip, connection.as_ref()).await;
         }
     };
@@ -164,9 +167,10 @@ async fn work(
     if let Some(mark) = &mark
         && !mark.begin(refresher, redelivered).await
     {
+        make_readable(refresher, provider, &connection).await;
         return skipped(refresher, provider, Skip::InFlight, Some(&connection)).await;
     }
-    let outcome = attempt(refresher, provider, message.lane, &connection).await;
+    let outcome = attempt(refresher, provider, message.lane, redelivered, &connection).await;
     if let Some(mark) = mark
         && !matches!(outcome, Outcome::Refreshed(_))
     {
@@ -180,6 +184,7 @@ async fn attempt(
     refresher: &Refresher,
     provider: &Provider,
     lane: Lane,
+    redelivered: bool,
     connection: &LoadedConnection,
 ) -> Outcome {
     let input = match InputFields::parse(connection.input_fields.as_ref()) {
@@ -193,7 +198,11 @@ async fn attempt(
     // Before anything is touched: who has to come back later leaves the cache as it is.
     let permit = match refresher.permits.acquire(provider, provider.limits()).await {
         Ok(permit) => permit,
-        Err(deferral) => return deferred(refresher, provider, lane, connection, deferral).await,
+        Err(deferral) => {
+            // By the refresh that failed before, or by whoever died with the message.
+            let may_be_cleared = lane == Lane::Urgent && (redelivered || connection.failure_class.is_some());
+            return deferred(refresher, provider, may_be_cleared, connection, deferral).await;
+        }
     };
     if lane == Lane::Urgent {
         renew_details(refresher, provider, connection, &input).await;
@@ -219,7 +228,10 @@ async fn attempt(
         // the call may have been replaced during it.
         _ if lane == Lane::Urgent => {
             // Where it cannot be, the next attempt does it; of which there is none where somebody else has stored a token.
-            if let Ok(Some((now, Cached::Failed))) = restore_cache(refresher, provider, connection.id).await
+            let restoring = until_answered(refresher, DATABASE_PATIENCE, || {
+                restore_cache(refresher, provider, connection.id)
+            });
+            if let Some(Ok(Some((now, Cached::Failed)))) = refresher.before_last_call(restoring).await
                 && now.generation != connection.generation
             {
                 plan_cache_repair(refresher, &now, now.generation).await;
@@ -284,7 +296,12 @@ async fn lost(refresher: &Refresher, provider: &Provider, connection: &LoadedCon
         "a call that spent the refresh token was sent, and its answer was never stored",
     );
     let subject = Subject::of(connection, provider.rotation(), connection.unknown_since());
-    let writing = failed(refresher, &subject, failure, true);
+    let writing = async {
+        let outcome = failed(refresher, &subject, failure, true).await;
+        // The access token has nothing to do with it.
+        make_readable(refresher, provider, connection).await;
+        outcome
+    };
     refresher.before_last_call(writing).await.unwrap_or_else(not_written)
 }
 

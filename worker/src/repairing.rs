@@ -3,7 +3,6 @@
 use chrono::{DateTime, Utc};
 use freshet_shared::domain::connection::{ConnectionId, ConnectionState, Generation, LoadedConnection};
 use freshet_shared::domain::failure::{Failure, FailureClass};
-use freshet_shared::domain::lane::Lane;
 use freshet_shared::domain::outcome::{Cached, Outcome, Skip};
 use freshet_shared::domain::provider::Provider;
 use freshet_shared::domain::provider::definition::Rotation;
@@ -66,6 +65,15 @@ pub(crate) async fn restore_cache(
     Ok(Some((connection, cached)))
 }
 
+/// Makes a token readable that is still good, as it was loaded just now: whoever cleared the cache before a call may have died
+/// before. The next attempt does it where it cannot be now.
+pub(crate) async fn make_readable(refresher: &Refresher, provider: &Provider, connection: &LoadedConnection) {
+    let now = refresher.clock.now();
+    if connection.expires_at.is_none_or(|expires_at| expires_at > now) {
+        repair_cache(refresher, provider, connection).await;
+    }
+}
+
 /// Nothing is called; what a worker that died in the middle may have left undone is done, and the claim ends where nobody
 /// else will end it.
 pub(crate) async fn skipped(
@@ -103,7 +111,10 @@ pub(crate) async fn skipped(
         let is_recovered = skip == Skip::AlreadyFresh
             && connection.is_troubled()
             && (connection.unknown_since().is_none() || !provider.rotation().spends());
-        let recovered = is_recovered.then(|| Recovered { loaded_attempt: connection.attempt_id.clone() });
+        let recovered = is_recovered.then(|| Recovered {
+            loaded: connection.standing(),
+            loaded_attempt: connection.attempt_id.clone(),
+        });
         let release = Release { recovered, ..Release::of(connection, next_attempt_at, current()) };
         if let Err(error) = refresher.store.release(&release).await {
             return Outcome::Unavailable { detail: error.to_string() };
@@ -112,11 +123,12 @@ pub(crate) async fn skipped(
     Outcome::Skipped(skip)
 }
 
-/// The provider may not be called now. The row remembers until when, so no slot is held for it.
+/// The provider may not be called now. The row remembers until when, so no slot is held for it. `may_be_cleared`: the cache, by
+/// a refresh before.
 pub(crate) async fn deferred(
     refresher: &Refresher,
     provider: &Provider,
-    lane: Lane,
+    may_be_cleared: bool,
     connection: &LoadedConnection,
     deferral: Deferral,
 ) -> Outcome {
@@ -131,10 +143,8 @@ pub(crate) async fn deferred(
     let release = Release::of(connection, Some(until), current());
     match refresher.store.release(&release).await {
         Ok(()) => {
-            // The refresh that failed before had cleared the cache, which may not have taken the token again.
-            let is_good = connection.expires_at.is_some_and(|expires_at| expires_at > now);
-            if lane == Lane::Urgent && connection.failure_class.is_some() && is_good {
-                repair_cache(refresher, provider, connection).await;
+            if may_be_cleared {
+                make_readable(refresher, provider, connection).await;
             }
             Outcome::Deferred { until, reason: reason.as_str() }
         }

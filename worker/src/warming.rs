@@ -87,9 +87,14 @@ pub(crate) async fn fill_alone(
     if !holds_lease(refresher, warming).await? {
         return Ok(None);
     }
-    let filled = fill(refresher, warming, asked_at).await;
+    // Somebody else may have filled it since it was found empty.
+    let is_filled = matches!(refresher.cache.is_warm().await, Ok(true));
+    let filled = match is_filled {
+        true => Ok(None),
+        false => fill(refresher, warming, asked_at).await.map(Some),
+    };
     warming.leases.release_lease(LEASE, &refresher.holder).await?;
-    filled.map(Some)
+    filled
 }
 
 /// Under a lease that was asked for at `renewed_at`.

@@ -22,6 +22,7 @@ mod sealed;
 mod server_clock;
 mod settled;
 mod span;
+mod standing;
 pub mod table;
 mod together;
 mod value;

@@ -109,6 +109,16 @@ impl fmt::Display for ConnectionState {
     }
 }
 
+/// How a connection stood when it was loaded: a precondition of what is written for it, for somebody else may have found out more
+/// meanwhile. Two that wait for a person in the same state do so because of different calls where the fingerprints differ.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowStanding {
+    /// The state.
+    pub state: ConnectionState,
+    /// [`LoadedConnection::waiting_fingerprint`].
+    pub waiting_fingerprint: Option<String>,
+}
+
 /// One connection as a worker reads it before it decides. Holds secrets, so it has no `Debug`.
 pub struct LoadedConnection {
     /// The connection.
@@ -250,6 +260,11 @@ impl LoadedConnection {
                 self.waiting_fingerprint.as_ref().is_none_or(is_as_before)
             }
         }
+    }
+
+    /// How it stood.
+    pub fn standing(&self) -> RowStanding {
+        RowStanding { state: self.state, waiting_fingerprint: self.waiting_fingerprint.clone() }
     }
 
     /// Whether its row still tells of trouble.

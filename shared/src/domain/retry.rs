@@ -54,6 +54,9 @@ const REPEATED_AT_ONCE: u32 = 1;
 
 /// Between writing a call down and sending it lies one round trip; more is a reason to look again.
 pub const UNSENT_FOR: Duration = Duration::from_secs(2);
+/// After so many looks that took longer the leeway itself is enough: a database that always takes its time would keep every
+/// call from being sent.
+const PROMPT_LOOKS: u32 = 3;
 
 /// Where one job's calls stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,14 +135,19 @@ impl Rotation {
         now < until && (is_redelivered || is_late)
     }
 
-    /// For how long after it was written down a call of this kind may be sent without a second look: a process may stand still
-    /// in between, and somebody else be faster inside the leeway, after which the token must not be presented. `None` where
-    /// nobody else presents it.
-    pub fn unsent_for(self) -> Option<Duration> {
+    /// Whether a call may be sent after so many `looks` at what is written down of it, or has to be looked at once more: a
+    /// process may stand still between look and call, and somebody else be faster inside the leeway, after which the token must
+    /// not be presented. `took`: from before the last look until now. `since`: when the first call may have been sent
+    /// that spent it, or, where none was, the begin of the last look, before which nobody else had written one down.
+    pub fn may_be_sent(self, looks: u32, took: Duration, since: DateTime<Utc>, now: DateTime<Utc>) -> bool {
         match self {
-            Self::None | Self::Strict => None,
-            // Of what is left for a call's way.
-            Self::Leeway(leeway) => Some((leeway / 10).min(UNSENT_FOR)),
+            // Nobody else presents it.
+            Self::None | Self::Strict => true,
+            // A tenth is what is left for a call's way.
+            Self::Leeway(leeway) => {
+                let is_prompt = took < (leeway / 10).min(UNSENT_FOR) || looks >= PROMPT_LOOKS;
+                is_prompt && self.may_repeat(since, now)
+            }
         }
     }
 
@@ -387,6 +395,22 @@ mod tests {
                 let drawn = waits.iter().filter(|wait| **wait >= from && **wait < from + tenth).count();
                 assert!(drawn >= waits.len() / 20, "{failures}: part {part} was drawn {drawn} times");
             }
+        }
+    }
+
+    #[test]
+    fn after_slow_looks_a_call_is_sent_inside_the_leeway_alone() {
+        let at = |seconds| DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds);
+        let (leeway, seconds) = (Rotation::Leeway(Duration::from_secs(60)), Duration::from_secs);
+        let sent = |looks, took, now| leeway.may_be_sent(looks, seconds(took), at(0), at(now));
+        assert!(sent(1, 1, 1));
+        assert!(!sent(1, 2, 2) && !sent(2, 30, 30));
+        assert!(sent(3, 30, 53));
+        assert!(!sent(3, 54, 54) && !sent(9, 86, 86), "somebody else may have been faster");
+        assert!(!sent(1, 1, 54), "what is left is for its way");
+        assert!(!Rotation::Leeway(seconds(5)).may_be_sent(1, seconds(1), at(0), at(1)));
+        for rotation in [Rotation::None, Rotation::Strict] {
+            assert!(rotation.may_be_sent(1, seconds(86), at(0), at(86)));
         }
     }
 

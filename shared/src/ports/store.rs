@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use thiserror::Error;
 
 use crate::domain::channel::Channel;
-use crate::domain::connection::{ConnectionId, ConnectionState, Generation, LoadedConnection};
+use crate::domain::connection::{ConnectionId, ConnectionState, Generation, LoadedConnection, RowStanding};
 use crate::domain::failure::Failure;
 use crate::domain::kept_answer::KeptAnswer;
 use crate::domain::leadership::Lease;
@@ -292,16 +292,20 @@ pub struct Attempt {
     pub connection_id: ConnectionId,
     /// The generation that is spent: the precondition.
     pub generation: Generation,
-    /// The state that was loaded: a precondition too, for somebody else may have found out more meanwhile.
-    pub loaded_state: ConnectionState,
+    /// How the connection stood when it was loaded: a precondition too.
+    pub loaded: RowStanding,
+    /// What tells the refresh token that was loaded, as it stood in its column, likewise: one that was replaced since may have been
+    /// spent by somebody else before. See [`LoadedConnection::stored_grant`].
+    pub loaded_grant: Option<String>,
     /// The attempt that was open when it was loaded, likewise.
     pub loaded_attempt: Option<String>,
     /// Tells the attempt from every other; the same one may be begun again.
     pub id: String,
     /// Who makes it.
     pub owner: String,
-    /// How long nobody will have known, should no answer come: zero, or the age of the call that is open already.
-    pub unknown_for: TimeDelta,
+    /// Whether nobody knows what an earlier call with the same refresh token did, which is open already: it stays written down
+    /// when that was sent, however late this one is.
+    pub is_effect_unknown: bool,
     /// What tells whether the refresh token that is spent is still the one on the row.
     pub grant: String,
     /// How long nobody else sends one, by the database's clock.
@@ -352,7 +356,9 @@ impl Release {
 /// A connection whose troubles are over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recovered {
-    /// The call that was open when it was loaded, which is closed now: that no other one is open is a precondition.
+    /// How it stood when it was loaded: a precondition.
+    pub loaded: RowStanding,
+    /// The call that was open then, which is closed now: that no other one is open is a precondition too.
     pub loaded_attempt: Option<String>,
 }
 
@@ -411,6 +417,12 @@ pub struct FailureRecord {
     pub at: DateTime<Utc>,
     /// When the connection is tried again.
     pub next_attempt_at: DateTime<Utc>,
+    /// How the connection stood when it was loaded: a precondition where no call is open any more, for then somebody else has
+    /// closed it, and knows more; unless it is left as it stands by now. `None` only where the standing is kept.
+    pub loaded: Option<RowStanding>,
+    /// [`LoadedConnection::grant_fingerprint`] of a refresh token that nobody but this call can have spent, and it did not: then a
+    /// quarantine because of that token is over.
+    pub not_spent: Option<String>,
     /// The state it is left in.
     pub state: ConnectionState,
     /// Whether state, open call, lease and fingerprint stay as they are, because the failure says

@@ -195,6 +195,59 @@ async fn a_message_that_comes_too_early_or_twice_does_not_keep_its_claim() {
     assert_eq!(bench.number(open).await, 2, "the retry scan finds both");
 }
 
+/// Whoever cleared the cache before a call may have died before its token was readable again.
+#[tokio::test]
+async fn who_comes_too_early_or_twice_makes_a_token_readable_that_is_still_good() {
+    let bench = Bench::new().await;
+    for (id, minutes) in [(1, 8), (2, 8), (3, -1)] {
+        bench.add(id, minutes).await;
+    }
+    bench
+        .execute(
+            "UPDATE token_refresh SET next_attempt_at = '2026-11-21 12:00:01' WHERE connection_id IN (1, 3)",
+        )
+        .await;
+    let key = message(2, 0, Lane::Urgent).idempotency_key();
+    bench.cache.begin(key, "who died", bench.refresher.in_flight).await.unwrap();
+    for (id, skip, cached) in
+        [(1, Skip::NotYet, Some("old-1")), (2, Skip::InFlight, Some("old-2")), (3, Skip::NotYet, None)]
+    {
+        let outcome = refresh(&bench.refresher, &message(id, 0, Lane::Urgent), false).await;
+        assert_eq!(outcome, Outcome::Skipped(skip), "{id}");
+        assert_eq!(bench.cached(id).as_deref(), cached, "{id}");
+    }
+}
+
+/// The round trip that reads what the cache has to hold does not reach the database at first.
+struct LostOnce(AtomicU32);
+
+impl RoundTrips for LostOnce {
+    fn make<'t>(&'t self, trip: BoxFuture<'t, ()>) -> BoxFuture<'t, ()> {
+        match self.0.fetch_add(1, Ordering::SeqCst) {
+            3 => async {}.boxed(),
+            _ => trip,
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_is_still_good_is_readable_after_a_failure_though_the_database_was_asked_in_vain() {
+    let mut bench = Bench::new().await;
+    bench.add(1, 8).await;
+    let trips = Arc::new(LostOnce(AtomicU32::new(0)));
+    let database = bench.database.clone().with_round_trips(trips.clone());
+    Arc::get_mut(&mut bench.refresher).unwrap().store = Arc::new(database);
+    bench.provider.answer(503, "");
+    let outcome = refresh(&bench.refresher, &message(1, 0, Lane::Urgent), false).await;
+    assert_eq!(outcome.as_str(), "failed");
+    assert_eq!(
+        trips.0.load(Ordering::SeqCst),
+        5,
+        "load, channels, failure, and what the cache has to hold twice"
+    );
+    assert_eq!(bench.cached(1).as_deref(), Some("old-1"));
+}
+
 /// Lets somebody else write this after a message's connection was loaded, and before its claim is ended.
 struct BeforeTheRelease {
     database: Database,
@@ -294,6 +347,13 @@ async fn a_provider_that_fails_for_all_is_left_alone_and_its_failures_count_agai
     let deferred = bench.load(11).await;
     assert!(deferred.next_attempt_at.is_some_and(|at| at >= noon() + TimeDelta::seconds(30)));
     assert_eq!((deferred.failures, deferred.failure_class), (0, None));
+
+    // Whoever died with a message may have cleared the cache before.
+    for (id, is_redelivered, cached) in [(13, false, None), (14, true, Some("old-14"))] {
+        bench.add(id, 8).await;
+        let outcome = refresh(&bench.refresher, &message(id, 0, Lane::Urgent), is_redelivered).await;
+        assert_eq!((outcome.as_str(), bench.cached(id).as_deref()), ("deferred", cached));
+    }
 
     // One call finds out, whoever makes it: what was scripted for the last two is still in front.
     bench.clock.advance(TimeDelta::minutes(5));

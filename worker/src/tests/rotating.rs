@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use chrono::TimeDelta;
 use freshet_shared::adapters::database::{Database, RoundTrips};
 use freshet_shared::adapters::embedded::clock::ManualClock;
-use freshet_shared::domain::connection::{ConnectionId, ConnectionState, Generation};
+use freshet_shared::domain::connection::{ConnectionId, ConnectionState, Generation, RowStanding};
 use freshet_shared::domain::failure::FailureClass;
 use freshet_shared::domain::lane::Lane;
 use freshet_shared::domain::outcome::{Failed, Outcome, Skip};
@@ -20,8 +20,10 @@ use freshet_shared::domain::secret::Secret;
 use freshet_shared::ports::clock::Clock;
 use freshet_shared::ports::provider::{CallError, ProviderCaller};
 use freshet_shared::ports::store::{Attempt, Recovered, Release};
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use sea_orm::ConnectionTrait;
+use tokio::sync::Notify;
 
 use super::{Bench, message, noon};
 use crate::refresh::{Refresher, refresh};
@@ -222,6 +224,15 @@ async fn a_lease_that_outlives_its_leeway_is_passed_in_time_to_call_again() {
 }
 
 #[tokio::test]
+async fn the_access_token_of_a_call_that_is_lost_is_readable_as_long_as_it_is_good() {
+    let bench = bench(DEFINITION, STRICT, &["s"]).await;
+    bench.execute(DEAD).await;
+    bench.clock.advance(TimeDelta::minutes(2));
+    assert_eq!(failed(&bench).await.state, ConnectionState::Quarantined);
+    assert_eq!(bench.cached(1).as_deref(), Some("old-1"));
+}
+
+#[tokio::test]
 async fn who_finds_a_lease_that_outlives_its_leeway_looks_again_in_time() {
     let bench = bench(DEFINITION, LEEWAY, &["s"]).await;
     bench.execute(DEAD).await;
@@ -264,6 +275,73 @@ async fn a_leeway_that_ends_between_load_and_call_is_over() {
         let state = bench.load(1).await.state;
         assert_eq!(state == ConnectionState::Quarantined, expected == "failed");
     }
+}
+
+/// Its third round trip, the one that writes a second call down, takes 84 s, and the worker is gone when it is done.
+struct LateThenGone {
+    clock: Arc<ManualClock>,
+    trips: AtomicU32,
+    written: Notify,
+}
+
+impl RoundTrips for LateThenGone {
+    fn make<'t>(&'t self, trip: BoxFuture<'t, ()>) -> BoxFuture<'t, ()> {
+        if self.trips.fetch_add(1, Ordering::SeqCst) != 2 {
+            return trip;
+        }
+        async {
+            self.clock.advance(TimeDelta::seconds(84));
+            trip.await;
+            self.written.notify_one();
+            std::future::pending().await
+        }
+        .boxed()
+    }
+}
+
+#[tokio::test]
+async fn a_second_call_that_is_written_down_late_has_no_more_than_the_leeway_of_the_first() {
+    let mut bench = bench(DEFINITION, LEEWAY, &["s"]).await;
+    let gone = Arc::new(LateThenGone {
+        clock: bench.clock.clone(),
+        trips: AtomicU32::new(0),
+        written: Notify::new(),
+    });
+    let database = bench.database.clone().with_round_trips(gone.clone());
+    Arc::get_mut(&mut bench.refresher).unwrap().store = Arc::new(database);
+    bench.provider.fail(lost());
+    tokio::select! {
+        outcome = refreshed(&bench, 0) => panic!("{outcome:?}"),
+        () = gone.written.notified() => {}
+    }
+    assert_eq!(bench.load(1).await.unknown_since(), Some(noon()), "the first call's time");
+    bench.clock.advance(TimeDelta::seconds(76));
+    assert_eq!(failed(&bench).await.state, ConnectionState::Quarantined);
+    assert_eq!(bench.provider.calls().len(), 1);
+}
+
+/// Each round trip takes a minute.
+struct Slowly {
+    clock: Arc<ManualClock>,
+}
+
+impl RoundTrips for Slowly {
+    fn make<'t>(&'t self, trip: BoxFuture<'t, ()>) -> BoxFuture<'t, ()> {
+        self.clock.advance(TimeDelta::minutes(1));
+        trip
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_is_never_written_down_in_time_for_its_leeway_is_not_sent_and_does_not_stay_open() {
+    let mut bench = bench(DEFINITION, LEEWAY, &["s"]).await;
+    let database = bench.database.clone().with_round_trips(Arc::new(Slowly { clock: bench.clock.clone() }));
+    Arc::get_mut(&mut bench.refresher).unwrap().store = Arc::new(database);
+    let failed = failed(&bench).await;
+    assert_eq!((failed.failure.class, failed.state), (FailureClass::Network, ConnectionState::Active));
+    assert!(bench.provider.calls().is_empty());
+    let loaded = bench.load(1).await;
+    assert_eq!((loaded.attempt_id, loaded.leased_until, loaded.failures), (None, None, 0));
 }
 
 /// While its first call is under way, the message comes again and is served; then the first call is answered too.
@@ -571,14 +649,16 @@ async fn the_noted_end_of_a_refresh_token_is_not_applied_to_the_one_of_a_reconne
 #[tokio::test]
 async fn a_call_is_written_down_only_on_what_was_loaded_and_once() {
     let bench = bench(DEFINITION, STRICT, &["s"]).await;
+    let grant = bench.load(1).await.stored_grant;
     let attempt = |id: &str, loaded: Option<&str>| Attempt {
         connection_id: ConnectionId(1),
         generation: Generation(0),
-        loaded_state: ConnectionState::Active,
+        loaded: RowStanding { state: ConnectionState::Active, waiting_fingerprint: None },
+        loaded_grant: grant.clone(),
         loaded_attempt: loaded.map(str::to_owned),
         id: id.to_owned(),
         owner: format!("owner of {id}"),
-        unknown_for: TimeDelta::zero(),
+        is_effect_unknown: false,
         grant: "grant".into(),
         lease: TimeDelta::minutes(2),
         passes: false,
@@ -600,6 +680,84 @@ async fn a_call_is_written_down_only_on_what_was_loaded_and_once() {
     assert!(!begin(9, attempt("c", None)).await);
 }
 
+/// The one of them was lost, the merchant authorised again, and all else is as it was loaded.
+#[tokio::test]
+async fn a_refresh_token_that_was_replaced_since_it_was_loaded_is_not_presented() {
+    let bench = bench(DEFINITION, STRICT, &["s"]).await;
+    let loaded = bench.load(1).await;
+    let attempt = Attempt {
+        connection_id: loaded.id,
+        generation: loaded.generation,
+        loaded: loaded.standing(),
+        loaded_grant: loaded.stored_grant.clone(),
+        loaded_attempt: None,
+        id: "slower".to_owned(),
+        owner: "the slower one".to_owned(),
+        is_effect_unknown: false,
+        grant: loaded.grant_fingerprint(),
+        lease: TimeDelta::minutes(2),
+        passes: false,
+    };
+    for (token, is_let) in [("'reconnected'", false), ("NULL", false), ("'first'", true)] {
+        bench.execute(&format!("UPDATE ie_appinstall_connection SET refreshToken = {token}")).await;
+        let is_begun = bench.refresher.store.begin_attempt(&attempt).await.unwrap();
+        assert_eq!((is_begun, bench.load(1).await.attempt_id.is_some()), (is_let, is_let), "{token}");
+    }
+}
+
+/// A strict token is presented by one alone, who knows when it was not spent.
+#[tokio::test]
+async fn a_late_refusal_ends_the_quarantine_that_its_own_call_brought() {
+    let bench_of = async || {
+        let mut bench = bench(DEFINITION, STRICT, &["s"]).await;
+        let quarantined = format!(
+            "UPDATE token_refresh SET state = 'quarantined', waiting_fingerprint = '{}', attempt_id = NULL, \
+             attempt_sent_at = NULL, attempt_grant = NULL, lease_owner = NULL, lease_until = NULL",
+            bench.load(1).await.grant_fingerprint()
+        );
+        let meanwhile = Meanwhile(bench.database.clone(), quarantined.leak(), 503, "");
+        Arc::get_mut(&mut bench.refresher).unwrap().caller = Arc::new(meanwhile);
+        bench
+    };
+    assert_eq!(failed(&bench_of().await).await.state, ConnectionState::Active);
+}
+
+/// Two workers have a copy each of one message, for a connection that was quarantined and authorised again. The one's call is
+/// lost as well, and what is left looks to the other as it did before: quarantined, and no call open.
+#[tokio::test]
+async fn who_loaded_a_quarantine_sends_nothing_after_the_call_that_brought_the_next_one() {
+    let bench = bench(DEFINITION, STRICT, &["s"]).await;
+    bench.provider.fail(lost());
+    failed(&bench).await;
+    bench.execute("UPDATE ie_appinstall_connection SET refreshToken = 'reconnected'").await;
+    bench.clock.advance(TimeDelta::minutes(16));
+    let loaded = bench.load(1).await;
+    let slower = Attempt {
+        connection_id: loaded.id,
+        generation: loaded.generation,
+        loaded: loaded.standing(),
+        loaded_grant: loaded.stored_grant.clone(),
+        loaded_attempt: loaded.attempt_id.clone(),
+        id: "slower".to_owned(),
+        owner: "the slower one".to_owned(),
+        is_effect_unknown: false,
+        grant: loaded.grant_fingerprint(),
+        lease: TimeDelta::minutes(2),
+        passes: false,
+    };
+    bench.provider.fail(lost());
+    failed(&bench).await;
+    assert_eq!(bench.provider.calls().len(), 2);
+    let then = bench.load(1).await;
+    assert_eq!((then.state, then.attempt_id), (loaded.state, loaded.attempt_id), "as it was loaded");
+    assert!(!bench.refresher.store.begin_attempt(&slower).await.unwrap(), "the token may be spent");
+
+    bench.execute("UPDATE ie_appinstall_connection SET refreshToken = 'reconnected again'").await;
+    bench.clock.advance(TimeDelta::minutes(16));
+    bench.provider.answer(200, GRANT);
+    assert_eq!(refreshed(&bench, 0).await.as_str(), "refreshed", "whoever loads it now may");
+}
+
 #[tokio::test]
 async fn a_failure_does_not_close_a_call_that_somebody_else_sent_meanwhile() {
     let theirs = "UPDATE token_refresh SET attempt_id = 'theirs', attempt_sent_at = '2026-11-21 12:00:00', lease_owner = 'they'";
@@ -617,13 +775,46 @@ async fn a_failure_does_not_close_a_call_that_somebody_else_sent_meanwhile() {
         claim: None,
         loaded_next_attempt_at: None,
         next_attempt_at: None,
-        recovered: Some(Recovered { loaded_attempt: loaded.map(str::to_owned) }),
+        recovered: Some(Recovered {
+            loaded: RowStanding { state: ConnectionState::Active, waiting_fingerprint: None },
+            loaded_attempt: loaded.map(str::to_owned),
+        }),
         trace: Default::default(),
     };
     bench.refresher.store.release(&release(None)).await.unwrap();
     assert_eq!(bench.number(kept).await, 1);
     bench.refresher.store.release(&release(Some("theirs"))).await.unwrap();
     assert_eq!(bench.load(1).await.attempt_id, None);
+}
+
+/// The call of a worker that stood still comes to nothing after the connection was quarantined, authorised again and, by the next
+/// call, quarantined anew: what was lost last is not known any better for that.
+#[tokio::test]
+async fn a_late_failure_or_recovery_does_not_end_the_quarantine_that_a_later_call_brought() {
+    let anew = "UPDATE token_refresh SET state = 'quarantined', waiting_fingerprint = 'of a later grant', attempt_id = NULL, \
+         attempt_sent_at = NULL, attempt_grant = NULL, lease_owner = NULL, lease_until = NULL";
+    let mut bench = bench(DEFINITION, STRICT, &["s"]).await;
+    let loaded = bench.load(1).await.standing();
+    let meanwhile = Meanwhile(bench.database.clone(), anew, 503, "");
+    Arc::get_mut(&mut bench.refresher).unwrap().caller = Arc::new(meanwhile);
+    assert_eq!(refreshed(&bench, 0).await, Outcome::Stale);
+    let kept = "SELECT COUNT(*) FROM token_refresh WHERE state = 'quarantined' \
+         AND waiting_fingerprint = 'of a later grant' AND failures = 0";
+    assert_eq!(bench.number(kept).await, 1);
+    let recovery = |loaded: RowStanding| Release {
+        recovered: Some(Recovered { loaded, loaded_attempt: None }),
+        connection_id: ConnectionId(1),
+        generation: Generation(0),
+        claim: None,
+        loaded_next_attempt_at: None,
+        next_attempt_at: None,
+        trace: Default::default(),
+    };
+    bench.refresher.store.release(&recovery(loaded)).await.unwrap();
+    assert_eq!(bench.number(kept).await, 1);
+    let loaded = bench.load(1).await.standing();
+    bench.refresher.store.release(&recovery(loaded)).await.unwrap();
+    assert_eq!(bench.load(1).await.state, ConnectionState::Active);
 }
 
 #[tokio::test]

@@ -2,19 +2,21 @@
 //!
 //! Each row carries its own preconditions, and whoever matches it holds the lease. All its times are the database's, for
 //! workers' clocks differ. Repeating it only moves them, so that a reply of the database's may be lost. Who is not told so has nothing to send.
+//! Only when an open call was sent, of which nobody knows what it did, is moved by nobody: a leeway is counted from then.
 //!
 //! A statement without an answer is given up, and a server that stood still would do it when it goes on: a call would stand there
 //! that nobody sends, and its refresh token would be taken for spent. So each says by when it has to be done.
 
 mod alone;
 
-pub(super) use alone::no_other_attempt;
+pub(super) use alone::{is_open, none_is_open};
 use futures_util::FutureExt;
 use sea_orm::{ConnectionTrait, DbBackend, DbErr};
 use serde_json::json;
 
 use super::Database;
 use super::error::{during, given_up};
+use super::standing::{loaded_columns, stands_as_loaded};
 use super::together::{MOST, RARE_FLIGHTS, Writing, places, time, write_all};
 use crate::adapters::grouping::Grouping;
 use crate::ports::store::{Attempt, StoreError};
@@ -31,25 +33,27 @@ impl Default for Attempts {
 }
 
 macro_rules! with_rows {
-    ($before:literal, $after:literal) => {
+    ($before:literal, $($after:expr),+) => {
         concat!(
             $before,
             " JSON_TABLE(?, '$[*]' COLUMNS (\
                 place FOR ORDINALITY, \
                 id BIGINT PATH '$.id' ERROR ON ERROR, \
                 generation BIGINT PATH '$.generation' ERROR ON ERROR, \
-                loaded_state VARCHAR(255) PATH '$.loaded_state' ERROR ON ERROR, \
+                ",
+            loaded_columns!(),
+            "loaded_grant VARCHAR(64) PATH '$.loaded_grant' ERROR ON ERROR, \
                 loaded_attempt VARCHAR(255) PATH '$.loaded_attempt' ERROR ON ERROR, \
                 attempt VARCHAR(255) PATH '$.attempt' ERROR ON ERROR, \
                 owner VARCHAR(255) PATH '$.owner' ERROR ON ERROR, \
                 lease_us BIGINT PATH '$.lease_us' ERROR ON ERROR, \
-                unknown_us BIGINT PATH '$.unknown_us' ERROR ON ERROR, \
+                is_effect_unknown INT PATH '$.is_effect_unknown' ERROR ON ERROR, \
                 passes BIGINT PATH '$.passes' ERROR ON ERROR, \
                 spent VARCHAR(255) PATH '$.spent' ERROR ON ERROR, \
                 latest DATETIME(6) PATH '$.latest' ERROR ON ERROR\
             )) AS new \
             JOIN token_refresh AS ours ON ours.connection_id = new.id AND ours.generation = new.generation ",
-            $after
+            $($after),+
         )
     };
 }
@@ -57,13 +61,18 @@ macro_rules! with_rows {
 /// Compared byte by byte: the collations of the row and of the parameter may differ.
 const UPDATE: &str = with_rows!(
     "UPDATE",
-    "AND (new.latest IS NULL OR UTC_TIMESTAMP(6) <= new.latest) \
-     AND CAST(ours.state AS BINARY) = CAST(new.loaded_state AS BINARY) AND (\
+    "AND (new.latest IS NULL OR UTC_TIMESTAMP(6) <= new.latest) AND ",
+    stands_as_loaded!(),
+    " AND (\
         CAST(ours.attempt_id AS BINARY) = CAST(new.attempt AS BINARY) OR \
         CAST(ours.attempt_id AS BINARY) <=> CAST(new.loaded_attempt AS BINARY) \
             AND (new.passes = 1 OR ours.lease_until IS NULL OR ours.lease_until <= UTC_TIMESTAMP(6))) \
+     JOIN ie_appinstall_connection AS theirs ON theirs.id = new.id \
+        AND SHA2(CONVERT(theirs.refreshToken USING utf8mb4), 256) <=> new.loaded_grant \
      SET ours.lease_owner = new.owner, ours.lease_until = UTC_TIMESTAMP(6) + INTERVAL new.lease_us MICROSECOND, \
-        ours.attempt_id = new.attempt, ours.attempt_sent_at = UTC_TIMESTAMP(6) - INTERVAL new.unknown_us MICROSECOND, \
+        ours.attempt_id = new.attempt, \
+        ours.attempt_sent_at = \
+            IF(new.is_effect_unknown, COALESCE(ours.attempt_sent_at, UTC_TIMESTAMP(6)), UTC_TIMESTAMP(6)), \
         ours.attempt_grant = new.spent"
 );
 
@@ -108,12 +117,14 @@ impl Database {
             json!({
                 "id": attempt.connection_id.0,
                 "generation": attempt.generation.0,
-                "loaded_state": attempt.loaded_state.as_str(),
+                "loaded_state": attempt.loaded.state.as_str(),
+                "loaded_fingerprint": attempt.loaded.waiting_fingerprint,
+                "loaded_grant": attempt.loaded_grant,
                 "loaded_attempt": attempt.loaded_attempt,
                 "attempt": attempt.id,
                 "owner": attempt.owner,
                 "lease_us": attempt.lease.num_microseconds(),
-                "unknown_us": attempt.unknown_for.num_microseconds(),
+                "is_effect_unknown": i64::from(attempt.is_effect_unknown),
                 "passes": i64::from(attempt.passes),
                 "spent": attempt.grant,
                 "latest": latest,

@@ -6,9 +6,10 @@ use sea_orm::{ConnectionTrait, DbBackend, DbErr, Value};
 use serde_json::json;
 
 use super::Database;
-use super::attempt::no_other_attempt;
+use super::attempt::{is_open, none_is_open};
 use super::error::{during, given_up};
 use super::failure::traceparent;
+use super::standing::{loaded_columns, stands_as, stands_as_loaded};
 use super::table::TokenRefresh;
 use super::together::{MOST, RARE_FLIGHTS, Writing, time, write_all};
 use crate::adapters::grouping::Grouping;
@@ -23,19 +24,22 @@ const OPERATION: &str = "release a connection";
 ///
 /// Texts are no longer than their columns. A LONGTEXT among them would make the server write a table on disk for each
 /// statement.
-const RELEASE: &str = "UPDATE JSON_TABLE(?, '$[*]' COLUMNS (\
+const RELEASE: &str = concat!(
+    "UPDATE JSON_TABLE(?, '$[*]' COLUMNS (\
         id BIGINT PATH '$.id' ERROR ON ERROR, \
         generation BIGINT PATH '$.generation' ERROR ON ERROR, \
         claim_id BIGINT PATH '$.claim_id' ERROR ON ERROR, \
         loaded_next_attempt_at DATETIME(6) PATH '$.loaded_next_attempt_at' ERROR ON ERROR, \
         next_attempt_at DATETIME(6) PATH '$.next_attempt_at' ERROR ON ERROR, \
-        recovers INT PATH '$.recovers' ERROR ON ERROR, \
-        loaded_attempt VARCHAR(255) PATH '$.loaded_attempt' ERROR ON ERROR, \
+        recovers INT PATH '$.recovers' ERROR ON ERROR, ",
+    loaded_columns!(),
+    "loaded_attempt VARCHAR(255) PATH '$.loaded_attempt' ERROR ON ERROR, \
         trace VARCHAR(255) PATH '$.trace' ERROR ON ERROR\
     )) AS new \
     JOIN token_refresh AS ours ON ours.connection_id = new.id AND ours.generation = new.generation \
-        AND (NOT new.recovers OR ours.attempt_id IS NULL \
-            OR CAST(ours.attempt_id AS BINARY) = CAST(new.loaded_attempt AS BINARY)) \
+        AND (NOT new.recovers OR ",
+    stands_as_loaded!(),
+    " AND (ours.attempt_id IS NULL OR CAST(ours.attempt_id AS BINARY) = CAST(new.loaded_attempt AS BINARY))) \
     SET ours.queued_until = IF(ours.claim_id <=> new.claim_id, NULL, ours.queued_until), \
         ours.next_attempt_at = IF(\
             ours.claim_id <=> new.claim_id AND ours.next_attempt_at <=> new.loaded_next_attempt_at, \
@@ -51,7 +55,8 @@ const RELEASE: &str = "UPDATE JSON_TABLE(?, '$[*]' COLUMNS (\
         ours.waiting_fingerprint = IF(new.recovers, NULL, ours.waiting_fingerprint), \
         ours.attempt_id = IF(new.recovers, NULL, ours.attempt_id), \
         ours.attempt_grant = IF(new.recovers, NULL, ours.attempt_grant), \
-        ours.attempt_sent_at = IF(new.recovers, NULL, ours.attempt_sent_at)";
+        ours.attempt_sent_at = IF(new.recovers, NULL, ours.attempt_sent_at)"
+);
 
 /// Gathers claims that end.
 pub(super) struct Releases(Grouping<Release, Result<(), StoreError>>);
@@ -91,14 +96,17 @@ impl Database {
 
     async fn release_joined(&self, releases: &[&Release]) -> Result<Vec<()>, DbErr> {
         let row = |release: &&Release| {
+            let recovered = release.recovered.as_ref();
             json!({
                 "id": release.connection_id.0,
                 "generation": release.generation.0,
                 "claim_id": release.claim,
                 "loaded_next_attempt_at": release.loaded_next_attempt_at.map(time),
                 "next_attempt_at": release.next_attempt_at.map(time),
-                "recovers": i32::from(release.recovered.is_some()),
-                "loaded_attempt": release.recovered.as_ref().and_then(|recovered| recovered.loaded_attempt.as_ref()),
+                "recovers": i32::from(recovered.is_some()),
+                "loaded_state": recovered.map(|recovered| recovered.loaded.state.as_str()),
+                "loaded_fingerprint": recovered.and_then(|recovered| recovered.loaded.waiting_fingerprint.as_ref()),
+                "loaded_attempt": recovered.and_then(|recovered| recovered.loaded_attempt.as_ref()),
                 "trace": traceparent(&release.trace),
             })
         };
@@ -109,9 +117,10 @@ impl Database {
 
     async fn release_alone(&self, release: &Release) -> Result<(), DbErr> {
         let mut update = Query::update();
-        if let Some(Recovered { loaded_attempt }) = &release.recovered {
+        if let Some(Recovered { loaded, loaded_attempt }) = &release.recovered {
             update
-                .and_where(no_other_attempt(loaded_attempt.as_slice()))
+                .and_where(stands_as(loaded))
+                .and_where(none_is_open().or(is_open(loaded_attempt.as_slice())))
                 .value(TokenRefresh::State, ConnectionState::Active.as_str())
                 .value(TokenRefresh::Failures, 0)
                 .value(TokenRefresh::GrantFailures, 0)

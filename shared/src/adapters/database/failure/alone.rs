@@ -4,9 +4,11 @@ use sea_orm::sea_query::{Expr, ExprTrait, Query};
 use sea_orm::{ConnectionTrait, DbErr, TransactionTrait, Value};
 
 use super::super::Database;
-use super::super::attempt::no_other_attempt;
+use super::super::attempt::{is_open, none_is_open};
+use super::super::standing::stands_as;
 use super::super::table::{RefreshAttempt, TokenRefresh};
 use super::{shown_detail, trace_id, traceparent};
+use crate::domain::connection::{ConnectionState, RowStanding};
 use crate::ports::store::FailureRecord;
 
 impl Database {
@@ -45,7 +47,15 @@ impl Database {
             .and_where(Expr::col(TokenRefresh::ConnectionId).eq(record.connection_id.0))
             .and_where(Expr::col(TokenRefresh::Generation).eq(record.generation.0));
         if !record.is_standing_kept {
-            update.and_where(no_other_attempt(&record.known_attempts));
+            let left = RowStanding { state: record.state, waiting_fingerprint: record.fingerprint.clone() };
+            let needless = record.not_spent.clone().map(|fingerprint| RowStanding {
+                state: ConnectionState::Quarantined,
+                waiting_fingerprint: Some(fingerprint),
+            });
+            let stands = [record.loaded.as_ref(), Some(&left), needless.as_ref()];
+            let stands = stands.into_iter().flatten().map(stands_as);
+            let is_as_known = none_is_open().and(stands.fold(Expr::value(false), |any, one| any.or(one)));
+            update.and_where(is_open(&record.known_attempts).or(is_as_known));
         }
         if transaction.execute(&update).await?.rows_affected() == 0 {
             transaction.rollback().await?;

@@ -4,6 +4,7 @@ use sea_orm::{ConnectionTrait, DbErr};
 use serde_json::json;
 
 use super::super::Database;
+use super::super::standing::{loaded_columns, stands_as_loaded};
 use super::super::together::{places, time};
 use super::{shown_detail, trace_id, traceparent};
 use crate::ports::store::FailureRecord;
@@ -24,7 +25,9 @@ macro_rules! with_rows {
                 at DATETIME(6) PATH '$.at' ERROR ON ERROR, \
                 next_attempt_at DATETIME(6) PATH '$.next_attempt_at' ERROR ON ERROR, \
                 state VARCHAR(255) PATH '$.state' ERROR ON ERROR, \
-                fingerprint VARCHAR(255) PATH '$.fingerprint' ERROR ON ERROR, \
+                fingerprint VARCHAR(255) PATH '$.fingerprint' ERROR ON ERROR, ",
+            loaded_columns!(),
+            "not_spent VARCHAR(255) PATH '$.not_spent' ERROR ON ERROR, \
                 class VARCHAR(255) PATH '$.class' ERROR ON ERROR, \
                 detail VARCHAR(2000) PATH '$.detail' ERROR ON ERROR, \
                 grant_failures BIGINT PATH '$.grant_failures' ERROR ON ERROR, \
@@ -36,8 +39,14 @@ macro_rules! with_rows {
             "known VARCHAR(255) PATH '$.known' ERROR ON ERROR\
             )) AS new \
             JOIN token_refresh AS ours ON ours.connection_id = new.id AND ours.generation = new.generation \
-                AND (new.known IS NULL OR ours.attempt_id IS NULL \
-                    OR FIND_IN_SET(CAST(ours.attempt_id AS BINARY), CAST(new.known AS BINARY)) > 0)",
+                AND (new.known IS NULL \
+                    OR FIND_IN_SET(CAST(ours.attempt_id AS BINARY), CAST(new.known AS BINARY)) > 0 \
+                    OR ours.attempt_id IS NULL AND (",
+            stands_as_loaded!(),
+            " OR CAST(ours.state AS BINARY) = CAST(new.state AS BINARY) \
+                AND CAST(ours.waiting_fingerprint AS BINARY) <=> CAST(new.fingerprint AS BINARY) \
+                OR ours.state = 'quarantined' \
+                AND CAST(ours.waiting_fingerprint AS BINARY) = CAST(new.not_spent AS BINARY)))",
             $after
         )
     };
@@ -138,6 +147,9 @@ impl Database {
             "next_attempt_at": time(record.next_attempt_at),
             "state": record.state.as_str(),
             "fingerprint": record.fingerprint,
+            "not_spent": record.not_spent,
+            "loaded_state": record.loaded.as_ref().map(|loaded| loaded.state.as_str()),
+            "loaded_fingerprint": record.loaded.as_ref().and_then(|loaded| loaded.waiting_fingerprint.as_ref()),
             "class": record.failure.class.as_str(),
             "detail": shown_detail(record),
             "grant_failures": record.grant_failures,

@@ -47,18 +47,16 @@ impl Company {
         (self.whom)(who)
     }
 
-    /// Kills one, also one that stands still, which is over by that. Answers who it was, if it had not ended by itself before.
+    /// Kills one that does not stand still, or many kills would leave nobody who goes on when its time has come. Answers who it
+    /// was, if it had not ended by itself before.
     pub(crate) async fn kill_one(&mut self, stage: &Stage, done: &mut Done) -> Result<Option<String>> {
-        let place = stage.one_of(&self.troupe.places_without(&[]))?;
+        self.until_one_is_awake(done).await?;
+        let place = self.one_awake(stage)?;
         if self.is_gone(place, done).await? {
             return Ok(None);
         }
         match self.troupe.kill(place).await? {
-            Ok(who) => {
-                let frozen = self.frozen.iter().position(|frozen| frozen.who == who);
-                done.events.extend(frozen.map(|place| self.over(place)));
-                Ok(Some(who))
-            }
+            Ok(who) => Ok(Some(who)),
             Err(gone) => {
                 done.gave_up.push(gone);
                 Ok(None)
@@ -66,11 +64,17 @@ impl Company {
         }
     }
 
-    /// Asks one to end that does not stand still; where all do, the first of them goes on. Answers whether it was there.
-    pub(crate) async fn terminate_one(&mut self, stage: &Stage, done: &mut Done) -> Result<bool> {
+    /// Where all stand still, the first of them goes on when its time has come.
+    async fn until_one_is_awake(&mut self, done: &mut Done) -> Result<()> {
         while self.frozen.len() >= self.troupe.len() {
             done.events.extend(self.thaw_next().await?);
         }
+        Ok(())
+    }
+
+    /// Asks one to end that does not stand still. Answers whether it was there.
+    pub(crate) async fn terminate_one(&mut self, stage: &Stage, done: &mut Done) -> Result<bool> {
+        self.until_one_is_awake(done).await?;
         let place = self.one_awake(stage)?;
         if self.is_gone(place, done).await? {
             return Ok(false);

@@ -43,7 +43,7 @@ const HELD: TimeDelta = TimeDelta::seconds(2 * 90);
 /// A database that does not answer is asked again every few seconds.
 const ASKED_AGAIN: TimeDelta = TimeDelta::seconds(30);
 /// From the end of a process to the start of the next, its grace period included.
-const RESTARTED: TimeDelta = TimeDelta::seconds(30 + 25);
+const RESTARTED: TimeDelta = TimeDelta::seconds(30 + 38);
 /// The queue for the rate: every connection once, at the share of the slowest fleet.
 const TURN: TimeDelta = TimeDelta::seconds(90);
 
@@ -124,6 +124,11 @@ impl Wait {
             Self::PutOff => TURN,
         };
         more + PICKED_UP
+    }
+
+    /// Whether a call may have been sent, or answered, and nobody knows.
+    pub(crate) fn may_hide_a_call(self) -> bool {
+        matches!(self, Self::StoreFailed | Self::GoneWithIt | Self::InStillHands(_))
     }
 
     /// Whether something that was away is there again.
@@ -349,7 +354,7 @@ mod tests {
         deadlines.lease_lasts(TimeDelta::seconds(480));
         deadlines.excuse(None, Wait::NoWorker, at(1_000));
         deadlines.excuse(Some(1), Wait::GoneWithIt, at(1_000));
-        let next = 1_000 + 55 + 75;
+        let next = 1_000 + 68 + 75;
         assert!(!deadlines.seems_broken(at(next)));
         assert_eq!(deadlines.broken(at(next + 1)).len(), 1, "no worker waits for a leader");
         assert!(!deadlines.seems_broken(at(next + 180 + 300)));
@@ -371,10 +376,10 @@ mod tests {
             (Wait::CacheFailed, 180),
             (Wait::StoreFailed, 30),
             (Wait::LeaseUnknown, lease / 3),
-            (Wait::LeaderEnds, 55 + lease / 3),
-            (Wait::LeaderGone, 55 + lease + lease / 3),
-            (Wait::NoWorker, 55),
-            (Wait::GoneWithIt, 55 + 180 + 300),
+            (Wait::LeaderEnds, 68 + lease / 3),
+            (Wait::LeaderGone, 68 + lease + lease / 3),
+            (Wait::NoWorker, 68),
+            (Wait::GoneWithIt, 68 + 180 + 300),
             (Wait::ProducerStopped(pause), 100 + lease + lease / 3),
             (Wait::Stopped(pause), 100),
             (Wait::InStillHands(pause), 100 + 180 + 300),
@@ -411,7 +416,7 @@ mod tests {
         let mut deadlines = deadlines(&[row(1, "active", 1_000)]);
         deadlines.lease_lasts(TimeDelta::seconds(60));
         deadlines.excuse(None, Wait::LeaderGone, at(1_000));
-        let next = 1_000 + 55 + 80 + 75;
+        let next = 1_000 + 68 + 80 + 75;
         assert!(!deadlines.seems_broken(at(next)));
         assert!(deadlines.seems_broken(at(next + 1)));
     }

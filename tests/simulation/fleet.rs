@@ -151,6 +151,7 @@ impl Ledger {
 
     /// A token was stored as a generation: the same may be said twice, another one never.
     pub(crate) fn stored(&self, world: &World, id: ConnectionId, generation: Generation, access_token: &str) {
+        world.doubts_no_more(id.0);
         let serial = self.serial_of(access_token).unwrap_or(0);
         let mut entries = self.entries();
         entries.refreshed += 1;

@@ -151,7 +151,7 @@ impl Invariants {
     }
 
     /// A cache that was emptied holds every good token again as soon as a worker has looked and written, without a call to
-    /// the provider: this looks at those connections for which nobody called since.
+    /// the provider: this looks at those connections for which nobody called since, or was about to.
     fn check_cache(&self) -> Result<()> {
         let (now, disturbed_at) = (self.world.now(), self.world.state().disturbed_at);
         let Some(emptied_at) = self.shelf.emptied_at() else { return Ok(()) };
@@ -164,8 +164,12 @@ impl Invariants {
             // A reconnect by the platform is not written to the cache before the next refresh; and what a refresh writes has
             // a repair of its own.
             let is_since = |at: Option<DateTime<Utc>>| at.is_some_and(|at| at >= emptied_at);
-            let is_untouched =
-                !is_since(self.ledger.reconnected_at(row.id)) && !is_since(self.ledger.last_call(row.id));
+            let touched = [
+                self.ledger.reconnected_at(row.id),
+                self.ledger.last_call(row.id),
+                self.shelf.cleared_at(row.id),
+            ];
+            let is_untouched = !touched.into_iter().any(is_since);
             if !is_good || !is_untouched {
                 continue;
             }

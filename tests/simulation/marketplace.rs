@@ -204,8 +204,8 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
-    /// A call for this connection comes to nothing. `is_asked_to_wait`: so all that it says to one it says to all.
-    fn fails(&self, id: i64, is_asked_to_wait: bool) {
+    /// A call for this connection comes to nothing.
+    fn fails(&self, id: i64) {
         let world = &self.host.world;
         world.excuse(Some(id), Wait::CallFailed);
         let (in_a_minute, in_a_row) = self.ledger.failed(&self.host.name, world.now());
@@ -214,7 +214,7 @@ impl Caller {
         if is_open {
             self.ledger.may_be_broken(name);
         }
-        if is_asked_to_wait || self.ledger.is_broken(name) {
+        if self.ledger.is_broken(name) {
             world.excuse(None, Wait::BreakerOpen);
         }
     }
@@ -247,12 +247,13 @@ impl ProviderCaller for Caller {
         let asked = Asked::read(request).ok_or_else(unsendable)?;
         let id = asked.connection;
         let lost = |problem| {
-            self.fails(id, false);
+            self.fails(id);
+            world.doubts(id);
             Err(CallError::AnswerLost { endpoint: endpoint(), problem })
         };
         let answer = |status, retry_after: Option<String>, body: String| {
             if status != 200 {
-                self.fails(id, retry_after.is_some());
+                self.fails(id);
             }
             Ok(ProviderAnswer { status, retry_after, body: body.into_bytes().into() })
         };
@@ -261,7 +262,7 @@ impl ProviderCaller for Caller {
         let outage = market.inner().outage;
         if outage == Some(Outage::Unreachable) || world.strikes(|faults| faults.not_connected) {
             self.host.trace(format_args!("{id} finds no connection to {}", market.name));
-            self.fails(id, false);
+            self.fails(id);
             return Err(CallError::NotConnected { endpoint: endpoint() });
         }
         self.ledger.called(id, world.now());
@@ -297,6 +298,7 @@ impl ProviderCaller for Caller {
         }
         if world.strikes(|faults| faults.gateway) {
             self.host.trace(format_args!("{id} is answered by a gateway"));
+            world.doubts(id);
             return answer(if world.draw(2) == 0 { 502 } else { 504 }, None, String::new());
         }
         if status == 200 {

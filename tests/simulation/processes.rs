@@ -91,6 +91,8 @@ pub(crate) enum Kind {
 }
 
 const GRACE: Duration = Duration::from_secs(25);
+/// Whoever stands still longer than its pod may take to end (`terminationGracePeriodSeconds`) is killed by Kubernetes.
+const KILLED_AFTER: Duration = Duration::from_secs(38);
 
 impl Parts {
     /// Keeps one process running: whenever it has died or was asked to end, another takes its place.
@@ -123,6 +125,10 @@ impl Parts {
                     biased;
                     () = host.death.cancelled() => {}
                     _ = process.join_next() => host.trace(format_args!("has ended")),
+                    () = sleep(KILLED_AFTER) => {
+                        host.trace(format_args!("is killed, for it did not end"));
+                        host.death.cancel();
+                    }
                 }
                 host.leaves(self.what_lacks_without(kind, &host));
             }

@@ -1,5 +1,6 @@
 //! The cache as a process sees it: it may be away, and it may have been emptied.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -20,6 +21,7 @@ pub(crate) struct Shelf {
     clock: Arc<dyn Clock>,
     cache: Mutex<Arc<InProcessCache>>,
     emptied_at: Mutex<Option<DateTime<Utc>>>,
+    cleared_at: Mutex<BTreeMap<ConnectionId, DateTime<Utc>>>,
     filled: AtomicU64,
     compared: AtomicU64,
 }
@@ -32,6 +34,7 @@ impl Shelf {
             clock,
             cache,
             emptied_at: Mutex::default(),
+            cleared_at: Mutex::default(),
             filled: AtomicU64::new(0),
             compared: AtomicU64::new(0),
         }
@@ -54,6 +57,16 @@ impl Shelf {
         *self.emptied()
     }
 
+    /// A refresh clears a connection's entries, before its call may come to nothing.
+    fn clears(&self, id: ConnectionId) {
+        self.cleared().insert(id, self.clock.now());
+    }
+
+    /// When a refresh last did.
+    pub(crate) fn cleared_at(&self, id: i64) -> Option<DateTime<Utc>> {
+        self.cleared().get(&ConnectionId(id)).copied()
+    }
+
     /// It is known to be filled again: so many tokens had to be there. Where none had to, nothing was shown.
     pub(crate) fn is_filled(&self, compared: u64) {
         *self.emptied() = None;
@@ -64,6 +77,10 @@ impl Shelf {
     /// How often it was, and how many tokens were looked for.
     pub(crate) fn filled(&self) -> (u64, u64) {
         (self.filled.load(Ordering::Relaxed), self.compared.load(Ordering::Relaxed))
+    }
+
+    fn cleared(&self) -> MutexGuard<'_, BTreeMap<ConnectionId, DateTime<Utc>>> {
+        self.cleared_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn emptied(&self) -> MutexGuard<'_, Option<DateTime<Utc>>> {
@@ -120,6 +137,7 @@ impl Cache for Reach {
         static_headers: &[ReadyHeader],
     ) -> Result<(), CacheError> {
         self.ask("replace_details", Some(connection_id), async |cache| {
+            self.shelf.clears(connection_id);
             cache.replace_details(connection_id, generation, operations, details, static_headers).await
         })
         .await

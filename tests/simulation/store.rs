@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use freshet_shared::adapters::database::{Database, DatabaseSettings, RoundTrips};
 use freshet_shared::domain::channel::Channel;
-use freshet_shared::domain::connection::{ConnectionId, LoadedConnection};
+use freshet_shared::domain::connection::{ConnectionId, ConnectionState, LoadedConnection};
 use freshet_shared::domain::kept_answer::KeptAnswer;
 use freshet_shared::domain::leadership::Lease;
 use freshet_shared::domain::secret::Secret;
@@ -511,7 +511,14 @@ impl RefreshStore for Line {
         let id = failure.connection_id;
         let (database, record) = (self.database.clone(), failure.clone());
         let ask = async move { database.record_failure(&record).await };
-        let written = self.ask_together("write a failure down", id, ask, |_| ()).await;
+        let world = self.host.world.clone();
+        let quarantined = failure.state == ConnectionState::Quarantined && !failure.is_standing_kept;
+        let note = move |written: &bool| {
+            if *written && quarantined {
+                world.was_quarantined(id.0);
+            }
+        };
+        let written = self.ask_together("write a failure down", id, ask, note).await;
         let (class, state) = (failure.failure.class, failure.state);
         self.host.trace(format_args!("{id} failure {class}, {state}: {written:?}"));
         self.answered("after a failure was written down", Some(id), written).await
@@ -520,7 +527,9 @@ impl RefreshStore for Line {
     async fn release(&self, release: &Release) -> Result<(), StoreError> {
         let id = release.connection_id;
         if release.next_attempt_at.is_some() {
-            self.host.world.excuse(Some(id.0), Wait::PutOff);
+            // Who comes while a probe is under way is put off for as long as a breaker is open at most.
+            let is_broken = self.ledger.is_broken(&self.host.name);
+            self.host.world.excuse(Some(id.0), if is_broken { Wait::BreakerOpen } else { Wait::PutOff });
         }
         let (database, end) = (self.database.clone(), release.clone());
         let ask = async move { database.release(&end).await };

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use freshet_tests::binaries::{Binary, Ended};
 
-use crate::deadlines::Judged;
+use crate::deadlines::{Judged, Wait};
 use crate::run::run;
 use crate::store::Tables;
+use crate::world::World;
 
 const LENGTH: Duration = Duration::from_secs(4 * 3_600);
 
@@ -44,6 +45,23 @@ fn leaders_follow_each_other_caches_are_filled_answers_are_parked_and_deaths_are
         }
     }
     panic!("taken over {taken_over} times, filled {filled} times, parked {parked}, no excuse in {judged}");
+}
+
+#[test]
+fn a_quarantine_needs_a_call_of_which_nobody_knows_what_it_came_to() {
+    let world = World::new(1, false, Arc::new(Tables::create().unwrap()));
+    let violations = || std::mem::take(&mut world.state().violations).len();
+    world.was_quarantined(1);
+    world.excuse(Some(1), Wait::CallFailed);
+    world.was_quarantined(1);
+    assert_eq!(violations(), 2);
+    world.excuse(Some(1), Wait::GoneWithIt);
+    world.was_quarantined(1);
+    assert_eq!(violations(), 0);
+    world.was_quarantined(2);
+    world.doubts_no_more(1);
+    world.was_quarantined(1);
+    assert_eq!(violations(), 2);
 }
 
 /// Longer than any of these takes, also on a machine that does everything at once.

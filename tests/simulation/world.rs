@@ -1,5 +1,6 @@
 //! What all parts of a run share: its time, its dice, its weather, and the trace of what happened.
 
+use std::collections::BTreeSet;
 use std::fmt::{self, Write};
 use std::hash::{DefaultHasher, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -43,6 +44,8 @@ pub(crate) struct State {
     pub(crate) disturbed_at: DateTime<Utc>,
     /// What must not have happened.
     pub(crate) violations: Vec<String>,
+    /// Connections of which a call may have come to something that nobody knows, since their last token was stored.
+    doubted: BTreeSet<i64>,
     /// Jobs of workers that stand still.
     still: u32,
     slots: u32,
@@ -63,6 +66,7 @@ impl World {
             is_cache_away: false,
             disturbed_at: noon(),
             violations: Vec::new(),
+            doubted: BTreeSet::new(),
             still: 0,
             slots: 1,
             digest: DefaultHasher::new(),
@@ -109,6 +113,9 @@ impl World {
     pub(crate) fn excuse(&self, whom: Option<i64>, wait: Wait) {
         let now = self.now();
         self.deadlines().excuse(whom, wait, now);
+        if wait.may_hide_a_call() {
+            whom.into_iter().for_each(|id| self.doubts(id));
+        }
         let ends_at = match wait {
             Wait::Stopped(pause) | Wait::ProducerStopped(pause) | Wait::InStillHands(pause) => {
                 TimeDelta::from_std(pause).ok().and_then(|pause| now.checked_add_signed(pause))
@@ -119,6 +126,23 @@ impl World {
             return;
         }
         self.disturbed_until(ends_at.unwrap_or(now));
+    }
+
+    /// From now on a call for this connection may have come to something that nobody knows.
+    pub(crate) fn doubts(&self, id: i64) {
+        self.state().doubted.insert(id);
+    }
+
+    /// A token was stored: what calls before it came to does not matter any more.
+    pub(crate) fn doubts_no_more(&self, id: i64) {
+        self.state().doubted.remove(&id);
+    }
+
+    /// It was quarantined.
+    pub(crate) fn was_quarantined(&self, id: i64) {
+        if !self.state().doubted.contains(&id) {
+            self.violated(format!("connection {id}: quarantined, although what its calls came to is known"));
+        }
     }
 
     /// Something is not as it should be, and keeps nobody from a token.

@@ -1,14 +1,16 @@
 //! Several producers, of which one scans.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use freshet_shared::domain::leadership::Lease;
 use freshet_shared::ports::store::LeaseStore;
 use freshet_tests::binaries::{Binary, Process};
 use freshet_tests::fleet::{NewConnection, PATIENCE, TestFleet};
 use freshet_tests::waiting::eventually;
 use nix::sys::signal::Signal;
+use sea_orm::{ConnectionTrait, Statement};
 
 const LEASE: Duration = Duration::from_secs(3);
 const LEADS: &str = "this producer leads and scans";
@@ -67,6 +69,35 @@ async fn until_only_one_scans(scanning: &Process, silent: &Process) -> Result<()
     Ok(())
 }
 
+/// Who holds the lease, and for which term.
+async fn reign(fleet: &TestFleet) -> Result<(String, i64)> {
+    let connection = fleet.store.connection();
+    let query = "SELECT holder, CAST(term AS SIGNED) AS term FROM producer_lease WHERE name = 'scan'";
+    let statement = Statement::from_string(connection.get_database_backend(), query);
+    let row = connection.query_one_raw(statement).await?.context("nobody has ever led")?;
+    Ok((row.try_get("", "holder")?, row.try_get("", "term")?))
+}
+
+#[tokio::test]
+async fn a_leader_that_is_started_anew_is_somebody_else_with_a_higher_term() -> Result<()> {
+    let fleet = TestFleet::found().await?;
+    let mut reigns = Vec::new();
+    // The first is killed and its lease runs out, the second gives its own up.
+    for signal in [Signal::SIGKILL, Signal::SIGTERM, Signal::SIGTERM] {
+        let mut leader = producer(&fleet)?;
+        leader.until_it_says(LEADS, PATIENCE).await?;
+        reigns.push(reign(&fleet).await?);
+        leader.signal(signal)?;
+        let _ = leader.ended(PATIENCE).await?;
+    }
+    let terms: Vec<i64> = reigns.iter().map(|(_, term)| *term).collect();
+    assert_eq!(terms, [1, 2, 3], "{reigns:?}");
+    let holders: BTreeSet<&str> = reigns.iter().map(|(holder, _)| holder.as_str()).collect();
+    assert_eq!(holders.len(), 3, "{reigns:?}");
+    assert!(!holders.contains(""), "{reigns:?}");
+    fleet.dissolve().await
+}
+
 #[tokio::test]
 async fn of_two_producers_one_scans_and_the_other_takes_over_when_it_is_killed() -> Result<()> {
     let fleet = TestFleet::found().await?;
@@ -74,12 +105,15 @@ async fn of_two_producers_one_scans_and_the_other_takes_over_when_it_is_killed()
     first.until_it_says(LEADS, PATIENCE).await?;
     let mut second = producer(&fleet)?;
     until_only_one_scans(&first, &second).await?;
+    let (first_holder, first_term) = reign(&fleet).await?;
     first.signal(Signal::SIGKILL)?;
     let killed = Instant::now();
     second.until_it_says(LEADS, PATIENCE).await?;
     let taken_over = killed.elapsed();
     // The lease was renewed before the kill; the rest is a loaded machine's.
     assert!(taken_over < LEASE + Duration::from_secs(2), "it took {taken_over:?}");
+    let (holder, term) = reign(&fleet).await?;
+    assert!(holder != first_holder && term == first_term + 1, "{first_holder} {first_term}, {holder} {term}");
     fleet.add([NewConnection::fynd(1, 300)]).await?;
     // One that ends in good order gives the lease up.
     let mut third = producer(&fleet)?;

@@ -13,6 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, ensure};
 use freshet_shared::adapters::rabbitmq::{
     DEAD_LETTER_QUEUE, EXCHANGE, Prefetch, RabbitMq, RabbitMqConsumer, RabbitMqSettings, queue_name,
+    queue_names,
 };
 use freshet_shared::domain::lane::Lane;
 use freshet_shared::domain::message::{MessageError, RefreshMessage};
@@ -296,6 +297,8 @@ async fn both_sides_outlive_a_broker_that_is_killed() -> Result<()> {
         return Ok(());
     }
     let mut server = services::RabbitMq::start().await?;
+    let management = Management::new(&server.management_url())?;
+    let early = format!("api/queues/%2F/{}", queue_name(POOL, Lane::Early));
     let rabbitmq = broker(&server.url(), &[POOL])?;
     let publisher = rabbitmq.publisher();
     publish(&publisher, 0..10, Lane::Early).await?;
@@ -303,20 +306,17 @@ async fn both_sides_outlive_a_broker_that_is_killed() -> Result<()> {
     let consuming = consumer.consuming();
     let held = next(&mut consumer).await?;
     assert!(*consuming.borrow());
-    // RabbitMQ 3.10 writes a new queue's part in elections down a little later; killed before, it never has a leader.
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    server.writes_down(&queue_names(&[POOL.to_owned()])).await?;
+    let renewed = consumer.consuming();
     server.kill()?;
     let waiting = tokio::spawn(async move {
-        let mut ids = Vec::new();
-        while ids.len() < 20 {
+        // What came from the killed broker is handed out before the loss is.
+        loop {
             let delivery = next(&mut consumer).await?;
-            let id = RefreshMessage::decode(&delivery.body)?.connection_id.0;
-            // One that came from the killed broker may have been acknowledged in vain.
-            if delivery.settle.acknowledge().await.is_ok() && !ids.contains(&id) {
-                ids.push(id);
+            if renewed.has_changed()? {
+                return Ok::<_, anyhow::Error>((delivery, consumer));
             }
         }
-        Ok::<_, anyhow::Error>(ids)
     });
     eventually("the loss is noticed", DEADLINE, async || {
         ensure!(!*consuming.borrow(), "it says that it consumes");
@@ -337,7 +337,28 @@ async fn both_sides_outlive_a_broker_that_is_killed() -> Result<()> {
         publish(&publisher, 10..20, Lane::Early).await
     })
     .await?;
-    let mut ids = timeout(2 * DEADLINE, waiting).await???;
+    let (first, mut consumer) = timeout(2 * DEADLINE, waiting).await???;
+    // The new session has the consumer's limit, too: the others wait.
+    eventually("the consumer has as many messages as it may have", DEADLINE, async || {
+        let [_, ready, held] = depth::counted(&management, &early).await?;
+        ensure!(held == Some(4) && ready >= Some(16), "{held:?} in its hands, {ready:?} wait");
+        Ok(())
+    })
+    .await?;
+    let mut ids = Vec::new();
+    let mut delivery = first;
+    loop {
+        let id = RefreshMessage::decode(&delivery.body)?.connection_id.0;
+        delivery.settle.acknowledge().await?;
+        // One whose confirm was lost was published twice.
+        if !ids.contains(&id) {
+            ids.push(id);
+        }
+        if ids.len() == 20 {
+            break;
+        }
+        delivery = next(&mut consumer).await?;
+    }
     ids.sort_unstable();
     assert_eq!(ids, (0..20).collect::<Vec<i64>>());
     server.stop().await

@@ -1,8 +1,10 @@
 //! The small installation: `freshet dev --config` keeps an SQLite file fresh, without RabbitMQ and Redis.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use chrono::TimeDelta;
-use freshet_cli::simulator::{Matcher, Reply, StatusCode};
+use freshet_cli::simulator::{Matcher, Reply, ScriptedAnswer, StatusCode};
 use freshet_tests::binaries::{Binary, Ended, PATIENCE, TestFolder};
 use freshet_tests::fleet::{FYND, fynd_input, now};
 use freshet_tests::waiting::eventually;
@@ -82,6 +84,27 @@ async fn a_token_that_expires_because_its_provider_is_down_does_not() -> Result<
     installation.marketplaces.script(Matcher::any(), (0..100).map(|_| down()));
     let ended = expiring(&installation, fynd_input(2).to_string()).await?.with_code(0)?;
     assert_eq!(expired(&ended)?, (1, 0));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_it_at_once_with_a_call_in_flight() -> Result<()> {
+    /// Longer than a signal needs to arrive on a busy machine.
+    const SLOW: Duration = Duration::from_secs(4);
+    let installation = Installation::new().await?;
+    installation.marketplaces.script(Matcher::any(), [ScriptedAnswer::delay(SLOW)]);
+    installation.add_very(1, TimeDelta::minutes(5)).await?;
+    let mut dev = installation.dev()?.variable("FRESHET_TELEMETRY__FILTER", "info").start()?;
+    eventually("a call is in flight", PATIENCE, async || {
+        ensure!(!installation.marketplaces.ledger().is_empty(), "it says:\n{}", dev.stderr());
+        Ok(())
+    })
+    .await?;
+    dev.signal(Signal::SIGINT)?;
+    dev.until_it_says("stopping", PATIENCE).await?;
+    let ended = dev.terminate(PATIENCE).await?.with_code(130)?;
+    assert!(ended.took < SLOW, "it took {:?}", ended.took);
+    assert_eq!(ended.stdout, "", "it reports nothing");
     Ok(())
 }
 

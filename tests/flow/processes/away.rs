@@ -1,12 +1,17 @@
 //! With broker, cache or database away a process works on as far as it can, says so, and still ends when asked to.
 
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use freshet_shared::domain::lane::Lane;
 use freshet_tests::binaries::{Binary, DesertedAddress, MuteAddress, Process};
 use freshet_tests::fleet::{NewConnection, PATIENCE, TestFleet};
+use freshet_tests::services::RabbitMq;
 use freshet_tests::waiting::eventually;
+
+/// What a loaded machine adds.
+const SLACK: Duration = Duration::from_secs(5);
 
 fn worker(fleet: &TestFleet, variable: &str, url: &str) -> Result<Process> {
     let worker = Binary::new("worker")?.arguments(["run"]).variables(&fleet.environment);
@@ -42,6 +47,42 @@ async fn a_worker_that_finds_no_broker_for_long_ends_and_says_so() -> Result<()>
     let ended = worker.ended(PATIENCE).await?.with_code(1)?;
     assert!(ended.stderr.contains("no session with RabbitMQ for 1s"), "{}", ended.stderr);
     assert!(!ended.stderr.contains("s3cret"), "{}", ended.stderr);
+    fleet.dissolve().await
+}
+
+#[tokio::test]
+async fn a_worker_whose_broker_is_lost_for_long_ends_and_says_so() -> Result<()> {
+    const GIVE_UP_AFTER: Duration = Duration::from_secs(3);
+    if !RabbitMq::is_installed() {
+        return Ok(());
+    }
+    let mut server = RabbitMq::start().await?;
+    let mut fleet = TestFleet::found().await?;
+    for (name, value) in [
+        ("FRESHET_RABBITMQ__URL", server.url()),
+        ("FRESHET_RABBITMQ__GIVE_UP_AFTER", "3s".into()),
+        ("FRESHET_TELEMETRY__FILTER", "info".into()),
+    ] {
+        fleet.environment.insert(name.into(), value);
+    }
+    fleet.add([NewConnection::very(1, 300)]).await?;
+    let mut worker = Binary::new("worker")?.arguments(["run"]).variables(&fleet.environment).start()?;
+    assert_eq!(fleet.scan(Lane::Urgent).await?.published, 1);
+    eventually("its session is a good one", PATIENCE, async || {
+        ensure!(worker.is_running()?, "it gave up:\n{}", worker.stderr());
+        ensure!(fleet.stored(1).await?.generation() == 1, "nothing came over it:\n{}", worker.stderr());
+        Ok(())
+    })
+    .await?;
+    server.kill()?;
+    let killed = Instant::now();
+    let ended = worker.ended(PATIENCE).await?.with_code(1)?;
+    let took = killed.elapsed();
+    assert!(ended.stderr.contains("the session with RabbitMQ is lost"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("no session with RabbitMQ for 3s"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("RabbitMQ cannot be consumed from, trying again"), "{}", ended.stderr);
+    assert!(took < GIVE_UP_AFTER + SLACK, "{took:?}:\n{}", ended.stderr);
+    println!("it gave up after {took:?}");
     fleet.dissolve().await
 }
 

@@ -9,6 +9,7 @@ use freshet_tests::binaries::{Binary, Process};
 use freshet_tests::fleet::{NewConnection, PATIENCE, TestFleet};
 use freshet_tests::waiting::eventually;
 use nix::sys::signal::Signal;
+use sea_orm::{ConnectionTrait, TransactionTrait};
 
 /// The marketplace takes this long: longer than a signal needs to arrive on a busy machine.
 const SLOW: Duration = Duration::from_secs(4);
@@ -93,6 +94,36 @@ async fn a_second_signal_ends_at_once() -> Result<()> {
     let ended = worker.terminate(PATIENCE).await?.with_code(130)?;
     assert!(ended.took < SLOW, "it took {:?}", ended.took);
     finish(fleet, 3).await
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_a_producer_in_the_middle_of_a_scan_at_once() -> Result<()> {
+    let mut fleet = TestFleet::found().await?;
+    fleet.environment.insert("FRESHET_SCAN__RETRY_EVERY".into(), "200ms".into());
+    fleet.environment.insert("FRESHET_TELEMETRY__FILTER".into(), "info".into());
+    let mut producer = Binary::new("producer")?.arguments(["run"]).variables(&fleet.environment).start()?;
+    producer.until_it_says("this producer leads and scans", PATIENCE).await?;
+    // Of this session alone, for as long as the transaction is open.
+    let somebody = fleet.store.connection().begin().await?;
+    somebody
+        .execute_unprepared("LOCK TABLES ie_appinstall_connection WRITE, channels WRITE, token_refresh WRITE")
+        .await?;
+    let waiting = format!(
+        "SELECT COUNT(*) FROM information_schema.processlist WHERE db = '{}' AND state LIKE 'Waiting for table%'",
+        fleet.database.name()
+    );
+    eventually("a scan waits", PATIENCE, async || {
+        ensure!(fleet.number(&waiting).await? > 0, "it does not:\n{}", producer.stderr());
+        Ok(())
+    })
+    .await?;
+    producer.signal(Signal::SIGTERM)?;
+    producer.until_it_says("stopping", PATIENCE).await?;
+    let ended = producer.terminate(PATIENCE).await?.with_code(130)?;
+    assert!(ended.took < SLOW, "it took {:?}", ended.took);
+    somebody.execute_unprepared("UNLOCK TABLES").await?;
+    somebody.rollback().await?;
+    fleet.dissolve().await
 }
 
 #[tokio::test]

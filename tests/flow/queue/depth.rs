@@ -35,11 +35,16 @@ async fn by_http_messages_in_workers_hands_count_and_by_amqp_they_do_not() -> Re
     vhost.delete_vhost().await
 }
 
+/// Messages in all, waiting, and in consumers' hands, as the statistics have it that are seconds late.
+pub(super) async fn counted(management: &Management, path: &str) -> Result<[Option<u64>; 3]> {
+    let answer = management.get(path).await?;
+    Ok(["messages", "messages_ready", "messages_unacknowledged"].map(|key| answer[key].as_u64()))
+}
+
 /// Waits for the statistics, which are seconds late, to say so many messages in all, waiting, and in consumers' hands.
 async fn until(management: &Management, path: &str, expected: [u64; 3]) -> Result<()> {
     eventually("the statistics are up to date", DEADLINE, async || {
-        let answer = management.get(path).await?;
-        let seen = ["messages", "messages_ready", "messages_unacknowledged"].map(|key| answer[key].as_u64());
+        let seen = counted(management, path).await?;
         ensure!(seen == expected.map(Some), "{seen:?}");
         Ok(())
     })

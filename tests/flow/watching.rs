@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use chrono::TimeDelta;
-use freshet_shared::domain::connection::ConnectionId;
+use freshet_shared::domain::connection::{ConnectionId, Generation};
 use freshet_shared::domain::lane::Lane;
 use freshet_shared::domain::watch::Watched;
 use freshet_shared::ports::store::{ScanStore, WatchNote};
@@ -60,5 +60,16 @@ async fn what_others_stored_is_found_noted_and_found_again_when_others_store_ano
     assert_eq!(fleet.scan(Lane::Early).await?.published, 2, "the third, and the second by its plan");
     let reports = fleet.work_off(2).await?;
     assert!(reports.iter().all(|report| report.outcome.as_str() == "refreshed"), "{reports:?}");
+
+    // Who stored a token meanwhile knows better than a note of what was read before.
+    let noted =
+        "SELECT COUNT(*) FROM token_refresh WHERE connection_id = 2 AND refresh_token_expires_at IS NOT NULL";
+    assert_eq!(fleet.number(noted).await?, 0);
+    fleet.store.note_watched(&notes).await?;
+    assert_eq!(fleet.number(noted).await?, 0);
+    let newer: Vec<_> =
+        notes.iter().map(|note| WatchNote { generation: Some(Generation(1)), ..*note }).collect();
+    fleet.store.note_watched(&newer).await?;
+    assert_eq!(fleet.number(noted).await?, 1);
     fleet.dissolve().await
 }

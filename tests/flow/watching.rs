@@ -62,14 +62,14 @@ async fn what_others_stored_is_found_noted_and_found_again_when_others_store_ano
     assert!(reports.iter().all(|report| report.outcome.as_str() == "refreshed"), "{reports:?}");
 
     // Who stored a token meanwhile knows better than a note of what was read before.
-    let noted =
-        "SELECT COUNT(*) FROM token_refresh WHERE connection_id = 2 AND refresh_token_expires_at IS NOT NULL";
-    assert_eq!(fleet.number(noted).await?, 0);
+    let is_own = "SELECT COUNT(*) FROM token_refresh r JOIN ie_appinstall_connection k ON k.id = r.connection_id \
+         WHERE r.connection_id = 2 AND r.noted_expiry = k.accessTokenExpiryAt";
+    assert_eq!(fleet.number(is_own).await?, 1);
     fleet.store.note_watched(&notes).await?;
-    assert_eq!(fleet.number(noted).await?, 0);
-    let newer: Vec<_> =
+    assert_eq!(fleet.number(is_own).await?, 1);
+    let of_its_generation: Vec<_> =
         notes.iter().map(|note| WatchNote { generation: Some(Generation(1)), ..*note }).collect();
-    fleet.store.note_watched(&newer).await?;
-    assert_eq!(fleet.number(noted).await?, 1);
+    fleet.store.note_watched(&of_its_generation).await?;
+    assert_eq!(fleet.number(is_own).await?, 0);
     fleet.dissolve().await
 }

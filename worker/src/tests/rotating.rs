@@ -8,7 +8,9 @@ use async_trait::async_trait;
 use chrono::TimeDelta;
 use freshet_shared::adapters::database::{Database, RoundTrips};
 use freshet_shared::adapters::embedded::clock::ManualClock;
-use freshet_shared::domain::connection::{ConnectionId, ConnectionState, Generation, RowStanding};
+use freshet_shared::domain::connection::{
+    ConnectionId, ConnectionState, Generation, LoadedConnection, RowStanding,
+};
 use freshet_shared::domain::failure::FailureClass;
 use freshet_shared::domain::lane::Lane;
 use freshet_shared::domain::outcome::{Failed, Outcome, Skip};
@@ -680,24 +682,29 @@ async fn a_call_is_written_down_only_on_what_was_loaded_and_once() {
     assert!(!begin(9, attempt("c", None)).await);
 }
 
-/// The one of them was lost, the merchant authorised again, and all else is as it was loaded.
-#[tokio::test]
-async fn a_refresh_token_that_was_replaced_since_it_was_loaded_is_not_presented() {
-    let bench = bench(DEFINITION, STRICT, &["s"]).await;
-    let loaded = bench.load(1).await;
-    let attempt = Attempt {
+/// The call of a worker that loaded the connection so, and is slower than others.
+fn slower(loaded: &LoadedConnection) -> Attempt {
+    Attempt {
         connection_id: loaded.id,
         generation: loaded.generation,
         loaded: loaded.standing(),
         loaded_grant: loaded.stored_grant.clone(),
-        loaded_attempt: None,
+        loaded_attempt: loaded.attempt_id.clone(),
         id: "slower".to_owned(),
         owner: "the slower one".to_owned(),
         is_effect_unknown: false,
         grant: loaded.grant_fingerprint(),
         lease: TimeDelta::minutes(2),
         passes: false,
-    };
+    }
+}
+
+/// The one of them was lost, the merchant authorised again, and all else is as it was loaded.
+#[tokio::test]
+async fn a_refresh_token_that_was_replaced_since_it_was_loaded_is_not_presented() {
+    let bench = bench(DEFINITION, STRICT, &["s"]).await;
+    let loaded = bench.load(1).await;
+    let attempt = slower(&loaded);
     for (token, is_let) in [("'reconnected'", false), ("NULL", false), ("'first'", true)] {
         bench.execute(&format!("UPDATE ie_appinstall_connection SET refreshToken = {token}")).await;
         let is_begun = bench.refresher.store.begin_attempt(&attempt).await.unwrap();
@@ -708,18 +715,16 @@ async fn a_refresh_token_that_was_replaced_since_it_was_loaded_is_not_presented(
 /// A strict token is presented by one alone, who knows when it was not spent.
 #[tokio::test]
 async fn a_late_refusal_ends_the_quarantine_that_its_own_call_brought() {
-    let bench_of = async || {
-        let mut bench = bench(DEFINITION, STRICT, &["s"]).await;
-        let quarantined = format!(
-            "UPDATE token_refresh SET state = 'quarantined', waiting_fingerprint = '{}', attempt_id = NULL, \
-             attempt_sent_at = NULL, attempt_grant = NULL, lease_owner = NULL, lease_until = NULL",
-            bench.load(1).await.grant_fingerprint()
-        );
-        let meanwhile = Meanwhile(bench.database.clone(), quarantined.leak(), 503, "");
-        Arc::get_mut(&mut bench.refresher).unwrap().caller = Arc::new(meanwhile);
-        bench
-    };
-    assert_eq!(failed(&bench_of().await).await.state, ConnectionState::Active);
+    let mut bench = bench(DEFINITION, STRICT, &["s"]).await;
+    let quarantined = format!(
+        "UPDATE token_refresh SET state = 'quarantined', waiting_fingerprint = '{}', attempt_id = NULL, \
+         attempt_sent_at = NULL, attempt_grant = NULL, lease_owner = NULL, lease_until = NULL",
+        bench.load(1).await.grant_fingerprint()
+    );
+    let meanwhile = Meanwhile(bench.database.clone(), quarantined.leak(), 503, "");
+    Arc::get_mut(&mut bench.refresher).unwrap().caller = Arc::new(meanwhile);
+    assert_eq!(failed(&bench).await.state, ConnectionState::Active);
+    assert_eq!(bench.load(1).await.state, ConnectionState::Active);
 }
 
 /// Two workers have a copy each of one message, for a connection that was quarantined and authorised again. The one's call is
@@ -732,19 +737,7 @@ async fn who_loaded_a_quarantine_sends_nothing_after_the_call_that_brought_the_n
     bench.execute("UPDATE ie_appinstall_connection SET refreshToken = 'reconnected'").await;
     bench.clock.advance(TimeDelta::minutes(16));
     let loaded = bench.load(1).await;
-    let slower = Attempt {
-        connection_id: loaded.id,
-        generation: loaded.generation,
-        loaded: loaded.standing(),
-        loaded_grant: loaded.stored_grant.clone(),
-        loaded_attempt: loaded.attempt_id.clone(),
-        id: "slower".to_owned(),
-        owner: "the slower one".to_owned(),
-        is_effect_unknown: false,
-        grant: loaded.grant_fingerprint(),
-        lease: TimeDelta::minutes(2),
-        passes: false,
-    };
+    let slower = slower(&loaded);
     bench.provider.fail(lost());
     failed(&bench).await;
     assert_eq!(bench.provider.calls().len(), 2);

@@ -1,9 +1,13 @@
 //! How a connection stood when it was loaded, as a precondition of a statement.
 
-use sea_orm::sea_query::{Expr, ExprTrait, SimpleExpr};
+use sea_orm::sea_query::{Expr, ExprTrait, Query, SimpleExpr};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr};
 
-use super::table::TokenRefresh;
-use crate::domain::connection::RowStanding;
+use super::load::text;
+use super::table::{Connection, TokenRefresh};
+use crate::domain::connection::{ConnectionId, RowStanding};
+use crate::domain::fingerprint::of_stored_token;
+use crate::domain::secret::Secret;
 
 /// The columns that say it, of rows that a statement takes as a parameter.
 macro_rules! loaded_columns {
@@ -37,4 +41,32 @@ pub(super) fn is_or_both_null(column: TokenRefresh, text: Option<&str>) -> Simpl
         Some(text) => Expr::col(column).eq(text),
         None => Expr::col(column).is_null(),
     }
+}
+
+/// What tells the tokens that stand on the platform's row, each as it stands in its column.
+pub(super) struct StoredTokens {
+    /// As [`LoadedConnection::stored_token`](crate::domain::connection::LoadedConnection::stored_token).
+    pub(super) token: Option<String>,
+    /// As [`LoadedConnection::stored_grant`](crate::domain::connection::LoadedConnection::stored_grant).
+    pub(super) grant: Option<String>,
+}
+
+/// Those of a connection, where a statement cannot compare them by itself: SQLite. `None` if it is gone.
+pub(super) async fn stored_tokens(
+    transaction: &DatabaseTransaction,
+    connection_id: ConnectionId,
+) -> Result<Option<StoredTokens>, DbErr> {
+    let column = |column: Connection| text(Expr::col((Connection::Table, column)));
+    let statement = Query::select()
+        .expr_as(column(Connection::AccessToken), "access_token")
+        .expr_as(column(Connection::RefreshToken), "refresh_token")
+        .from(Connection::Table)
+        .and_where(Expr::col((Connection::Table, Connection::Id)).eq(connection_id.0))
+        .to_owned();
+    let Some(row) = transaction.query_one(&statement).await? else { return Ok(None) };
+    let stored = |name| {
+        let token: Option<String> = row.try_get("", name)?;
+        Ok::<_, DbErr>(token.map(|token| of_stored_token(&Secret::new(token))))
+    };
+    Ok(Some(StoredTokens { token: stored("access_token")?, grant: stored("refresh_token")? }))
 }

@@ -2,15 +2,11 @@
 
 use chrono::TimeDelta;
 use sea_orm::sea_query::{Cond, Expr, ExprTrait, Func, Query, SimpleExpr};
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, TransactionTrait};
+use sea_orm::{ConnectionTrait, DbErr, TransactionTrait};
 
 use super::super::Database;
-use super::super::load::text;
-use super::super::standing::{is_or_both_null, stands_as};
-use super::super::table::{Connection, TokenRefresh};
-use crate::domain::connection::ConnectionId;
-use crate::domain::fingerprint::of_stored_token;
-use crate::domain::secret::Secret;
+use super::super::standing::{is_or_both_null, stands_as, stored_tokens};
+use super::super::table::TokenRefresh;
 use crate::ports::store::Attempt;
 
 impl Database {
@@ -42,29 +38,14 @@ impl Database {
         let transaction = self.connection.begin().await?;
         let is_written = transaction.execute(&statement).await?.rows_affected() > 0;
         // The update before it holds the lock, so nobody else writes between.
-        if is_written && stored_grant(&transaction, attempt.connection_id).await? == attempt.loaded_grant {
+        let stored = stored_tokens(&transaction, attempt.connection_id).await?;
+        if is_written && stored.is_some_and(|stored| stored.grant == attempt.loaded_grant) {
             transaction.commit().await?;
             return Ok(true);
         }
         transaction.rollback().await?;
         Ok(false)
     }
-}
-
-/// What tells the refresh token that stands there, as [`Attempt::loaded_grant`].
-async fn stored_grant(
-    transaction: &DatabaseTransaction,
-    connection_id: ConnectionId,
-) -> Result<Option<String>, DbErr> {
-    const NAME: &str = "refresh_token";
-    let statement = Query::select()
-        .expr_as(text(Expr::col((Connection::Table, Connection::RefreshToken))), NAME)
-        .from(Connection::Table)
-        .and_where(Expr::col((Connection::Table, Connection::Id)).eq(connection_id.0))
-        .to_owned();
-    let Some(row) = transaction.query_one(&statement).await? else { return Ok(None) };
-    let token: Option<String> = row.try_get("", NAME)?;
-    Ok(token.map(|token| of_stored_token(&Secret::new(token))))
 }
 
 /// One of these calls is open.

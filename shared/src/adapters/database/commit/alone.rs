@@ -5,12 +5,10 @@ use sea_orm::sea_query::{Expr, ExprTrait, Query, UpdateStatement};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, TransactionTrait, Value};
 
 use super::super::Database;
-use super::super::load::text;
+use super::super::standing::stored_tokens;
 use super::super::table::{Connection, TokenRefresh};
 use super::state_after;
-use crate::domain::fingerprint::of_stored_token;
 use crate::domain::sealing::SecretColumn;
-use crate::domain::secret::Secret;
 use crate::failpoints::{Guard, is_off};
 use crate::ports::store::{Commit, Committed};
 
@@ -98,19 +96,8 @@ impl Database {
 /// Whether the tokens that stand there are those that were loaded. The update before it holds the lock, so nobody else writes
 /// between.
 async fn is_as_loaded(transaction: &DatabaseTransaction, commit: &Commit) -> Result<bool, DbErr> {
-    let column = |column: Connection| text(Expr::col((Connection::Table, column)));
-    let statement = Query::select()
-        .expr_as(column(Connection::AccessToken), "access_token")
-        .expr_as(column(Connection::RefreshToken), "refresh_token")
-        .from(Connection::Table)
-        .and_where(Expr::col((Connection::Table, Connection::Id)).eq(commit.connection_id.0))
-        .to_owned();
-    let Some(row) = transaction.query_one(&statement).await? else { return Ok(false) };
-    let stored = |name| {
-        let token: Option<String> = row.try_get("", name)?;
-        Ok::<_, DbErr>(token.map(|token| of_stored_token(&Secret::new(token))))
-    };
+    let Some(stored) = stored_tokens(transaction, commit.connection_id).await? else { return Ok(false) };
     // Only what is replaced has to be as it was.
-    Ok(stored("access_token")? == commit.loaded_token
-        && (commit.refresh_token.is_none() || stored("refresh_token")? == commit.loaded_grant))
+    Ok(stored.token == commit.loaded_token
+        && (commit.refresh_token.is_none() || stored.grant == commit.loaded_grant))
 }
